@@ -1,0 +1,22 @@
+"""The one error type that means "what you gave is wrong"; the command line turns it into exit code 2."""
+
+
+class InputError(ValueError):
+    """Something the user gave is wrong.
+
+    The message is one line that names the argument or file, what was given, and what would be
+    right. The command line prints it after ``minift: error:`` without a traceback and exits with
+    code 2; in Python it is an ordinary ``ValueError``.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(str(message).split()))
+
+
+def one_of(name: str, given: object, known: list[str] | tuple[str, ...]) -> InputError:
+    """The error for a value outside a closed set, with the nearest known value as a suggestion."""
+    import difflib
+
+    near = difflib.get_close_matches(str(given), known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return InputError(f"{name}: unknown {given!r}; known: {', '.join(known)}{hint}")
