@@ -1,6 +1,6 @@
-"""``python -m minift COMMAND``: one file a command in ``minift/commands``, imported only when asked for.
+"""``python -m minift COMMAND``: one file a command, imported only when asked for.
 
-A command module has a one-line docstring, ``add_arguments(parser)`` and ``run(args) -> int``.
+A module in ``minift/commands`` has a one-line docstring, ``add_arguments(parser)`` and ``run(args) -> int``.
 Exit codes: 0 what the command checks holds; 1 it does not hold; 2 the input is wrong (one line,
 no traceback); 130 interrupted.
 """

@@ -1,4 +1,4 @@
-"""The one error type that means "what you gave is wrong"; the command line turns it into exit code 2."""
+"""The one error type that means "what you gave is wrong"; on the command line, exit code 2."""
 
 
 class InputError(ValueError):
