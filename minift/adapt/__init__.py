@@ -1,1 +1,1 @@
-""""""
+"""Parameter-efficient fine-tuning methods, one a file."""

@@ -1,1 +1,38 @@
-""""""
+"""The course: exercises that check themselves, and the machinery of the notebooks.
+
+    from minift.course import check, hint, solution
+
+Notebooks, tests and the command line use this package; the library itself never does. The names
+are imported on first use: :mod:`minift.course.environment` has to come before PyTorch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from minift.course.checking import CheckFailed, Outcome, check, examine
+    from minift.course.help import hint, solution
+    from minift.course.registry import find, names
+
+__all__ = ["CheckFailed", "Outcome", "check", "examine", "find", "hint", "names", "solution"]
+
+_HOME = {
+    "CheckFailed": "checking",
+    "Outcome": "checking",
+    "check": "checking",
+    "examine": "checking",
+    "find": "registry",
+    "hint": "help",
+    "names": "registry",
+    "solution": "help",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'minift.course' has no attribute {name!r}")
+    return getattr(import_module(f"minift.course.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

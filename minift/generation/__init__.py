@@ -1,1 +1,1 @@
-""""""
+"""Text generation: the key/value cache and decoding."""

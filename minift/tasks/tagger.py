@@ -1,7 +1,7 @@
 """A tagger you can train, score, use, save and load: model, tokenizer and label set together."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import minift
+from minift.data.batches import Batch
 from minift.data.bio import entities
 from minift.data.conll import Sentence
 from minift.data.words import split_words
@@ -90,15 +91,20 @@ class Tagger:
     ) -> History:
         """Train on ``sentences``; the model ends with the weights of the best validation F1."""
         set_dropout(self.model, config.dropout)
-        examples = self.encode(sentences, "train")
         held_out = self.encode(valid, "valid")
         return train(
             self.model,
-            batches_of(examples, config, self.pad_token_id),
+            self.batches(sentences, config),
             config,
             evaluate=lambda: self._score(held_out, valid).micro.f1,
             observe=observe,
         )
+
+    def batches(
+        self, sentences: Sequence[Sentence], config: TrainConfig
+    ) -> Callable[[int], list[Batch]]:
+        """The training batches of each epoch, as :meth:`fit` sees them."""
+        return batches_of(self.encode(sentences, "train"), config, self.pad_token_id)
 
     def evaluate(self, sentences: Sequence[Sentence], source: str = "test") -> Report:
         """Entity and word scores on labelled sentences."""

@@ -93,11 +93,7 @@ def train(
     first = batches(0)
     if not first:
         raise InputError("batches: there is none; right would be at least one training example")
-    per_epoch = math.ceil(len(first) / config.accumulation_steps)
-    total = per_epoch * config.epochs
-    optimizer = adamw(model, config)
-    warmup = math.ceil(total * config.warmup_ratio)
-    schedule = linear_schedule(optimizer, warmup_steps=warmup, total_steps=total)
+    optimizer, schedule, total = prepare(model, config, len(first))
     history, best = History(), _Best(model)
     for epoch in range(config.epochs):
         model.train()
@@ -119,6 +115,33 @@ def train(
     best.restore()
     model.eval()
     return history
+
+
+def prepare(
+    model: nn.Module, config: TrainConfig, batches_per_epoch: int
+) -> tuple[torch.optim.Optimizer, LRScheduler, int]:
+    """Optimiser, schedule and number of optimiser steps of a run."""
+    total = math.ceil(batches_per_epoch / config.accumulation_steps) * config.epochs
+    optimizer = adamw(model, config)
+    warmup = math.ceil(total * config.warmup_ratio)
+    return optimizer, linear_schedule(optimizer, warmup_steps=warmup, total_steps=total), total
+
+
+def first_losses(
+    model: nn.Module, batches: Sequence[Batch], config: TrainConfig, steps: int
+) -> list[float]:
+    """The losses of the first ``steps`` optimiser steps of the run that :func:`train` would make.
+
+    For holding another implementation against a finished run without paying for a second one.
+    """
+    torch.manual_seed(config.seed)
+    optimizer, schedule, _ = prepare(model, config, len(batches))
+    model.train()
+    groups = list(_grouped(batches, config.accumulation_steps))[:steps]
+    return [
+        update(model, group, optimizer, schedule, config, number).loss
+        for number, group in enumerate(groups, start=1)
+    ]
 
 
 def update(

@@ -166,12 +166,12 @@ def test_a_sentence_longer_than_the_model(data, encoder):
 
 
 def test_wrong_input(data, encoder):
-    splits, tokenizer, labels = data
+    _, tokenizer, labels = data
     with pytest.raises(InputError, match="tag 'B-DOG' is unknown; known: O, B-ADDRESS"):
         encode([Sentence(("a",), ("B-DOG",))], tokenizer, labels, 512)
     with pytest.raises(InputError, match="no word is tagged as an entity"):
         new_tagger(encoder, [Sentence(("a",), ("O",))], seed=0)
     with pytest.raises(InputError, match="holds a BertModel; right would be"):
         Tagger.load(encoder)
-    with pytest.raises(InputError, match="task: unknown 'nerr'.*did you mean 'ner'"):
+    with pytest.raises(InputError, match=r"task: unknown 'nerr'.*did you mean 'ner'"):
         task("nerr")

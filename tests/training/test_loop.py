@@ -89,7 +89,7 @@ def test_it_learns():
 
 
 def test_accumulation_gives_the_large_batch_gradient():
-    """Four uneven batches at once equal one batch of all rows, though labels are spread unevenly."""
+    """Four uneven batches equal one batch of all rows, though labels are spread unevenly."""
     small = [b for seed, ignored in ((0, 0.1), (1, 0.9), (2, 0.5), (3, 0.3))
              for b in make_batches(1, seed, ignored=ignored)]  # fmt: skip
     large = {k: torch.cat([b[k] for b in small]) for k in small[0]}

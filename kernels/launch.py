@@ -1,0 +1,28 @@
+"""One place decides where a kernel runs: on the GPU that holds the tensors, or interpreted."""
+
+from typing import Any
+
+import torch
+
+from kernels.lab.interpreter import interpret
+
+
+def launch(
+    kernel: Any,
+    grid: tuple[int, ...],
+    *args: Any,
+    memory: dict[str, list[torch.Tensor]] | None = None,
+    **constexprs: Any,
+) -> None:
+    """Launch ``kernel`` where its first tensor lives.
+
+    CPU tensors run in the corrected interpreter, in this process; any other device launches the
+    compiled kernel. ``memory`` names the tensors that are reached only through an address table
+    (see :class:`kernels.lab.interpret`).
+    """
+    device = next(a.device for a in args if isinstance(a, torch.Tensor))
+    if device.type == "cpu":
+        interpret(kernel, memory=memory)[grid](*args, **constexprs)
+        return
+    with torch.device(device):
+        kernel[grid](*args, **constexprs)

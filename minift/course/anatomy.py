@@ -1,0 +1,205 @@
+"""What every notebook of the course has, as rules that name what is missing and where.
+
+``problems(source)`` holds a notebook against its source and against the plan of a lesson: opening,
+figures with axis labels and captions, exercises with stub, check and folded help, summary. The
+rules about stored outputs are in :mod:`minift.course.outputs`.
+"""
+
+import ast
+import re
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from minift.course import outputs
+from minift.course.exercise import source
+from minift.course.notebooks import folded_help, notebook_of, read_source
+from minift.course.registry import find, names
+
+LIBRARY = (Path(__file__).parents[1], Path(__file__).parents[2] / "kernels")
+OPEN_ENDED = {"00_start_here"}  # no lesson of its own: no bounds on figures, exercises, length
+MAX_BYTES = 600_000
+
+_CHECK = re.compile(r"\bcheck\(\s*[\"']([\w.]+)[\"']")
+_CAPTION = re.compile(r"^\*Figure (\d+)[.:] .+[.]\*$", flags=re.M)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A stored notebook and what its source describes."""
+
+    name: str
+    cells: list[NotebookNode]
+    described: list[NotebookNode]
+    size: int
+
+    @property
+    def code(self) -> list[tuple[int, NotebookNode]]:
+        """The code cells with their numbers among all cells, from 1."""
+        return [(i, c) for i, c in enumerate(self.cells, 1) if c.cell_type == "code"]
+
+    def after(self, number: int) -> NotebookNode | None:
+        """The cell behind cell ``number``."""
+        return self.cells[number] if number < len(self.cells) else None
+
+
+def problems(source_path: Path) -> list[str]:
+    """Everything about a notebook that is not as it should be; empty when all is well."""
+    path = notebook_of(source_path)
+    if not path.exists():
+        return [f"{path.name}: not built yet; right: python -m minift course build"]
+    described = read_source(source_path).cells
+    lesson = Lesson(path.stem, nbformat.read(path, 4).cells, described, path.stat().st_size)
+    found = [text for rule in RULES for text in rule(lesson)]
+    for _, cell in lesson.code:
+        found += [f"{_short(cell)}: {text}" for text in outputs.problems(cell)]
+    return [f"{path.name}: {text}" for text in found]
+
+
+def in_sync(lesson: Lesson) -> Iterator[str]:
+    stored = [(c.cell_type, c.source, c.metadata.get("tags", [])) for c in lesson.cells]
+    wanted = [(c.cell_type, c.source, c.metadata.get("tags", [])) for c in lesson.described]
+    for number, (mine, theirs) in enumerate(zip(stored, wanted, strict=False), 1):
+        if mine != theirs:
+            yield f"cell {number} differs from the source; build it again"
+            return
+    if len(stored) != len(wanted):
+        yield f"{len(stored)} cells, but the source has {len(wanted)}; build it again"
+
+
+def executed_in_order(lesson: Lesson) -> Iterator[str]:
+    counts = [cell.execution_count for _, cell in lesson.code]
+    if counts != list(range(1, len(counts) + 1)):
+        yield "the code cells are not numbered 1, 2, 3, …: not run from top to bottom"
+
+
+def opening(lesson: Lesson) -> Iterator[str]:
+    first, *rest = [c.source for c in lesson.cells[:4] if c.cell_type == "markdown"] or [""]
+    if not re.match(r"# \S", first):
+        yield "the first cell has no `# Title`"
+    text = "\n".join([first, *rest])
+    if "you will be able to" not in text.lower():
+        yield "the opening does not say what you will be able to do"
+    if not re.search(r"\d+\s*(s|seconds?|minutes?)\b", text):
+        yield "the opening does not say how long it takes"
+    if not re.search(r"\d+\s*[MG]B\b", text):
+        yield "the opening does not say how much memory it needs"
+
+
+def closing(lesson: Lesson) -> Iterator[str]:
+    last = lesson.cells[-1]
+    if last.cell_type != "markdown" or "## Summary" not in last.source:
+        yield "the last cell is no `## Summary`"
+    elif "next" not in last.source.lower():
+        yield "the summary does not say what is next"
+
+
+def proportions(lesson: Lesson) -> Iterator[str]:
+    if lesson.size > MAX_BYTES:
+        yield f"{lesson.size // 1000} kB; at most {MAX_BYTES // 1000} are right: smaller figures"
+    lengths = [len(cell.source.splitlines()) for _, cell in lesson.code]
+    if lengths and statistics.median(lengths) > 6:
+        yield f"the median code cell has {statistics.median(lengths):g} lines; at most 6 are right"
+    if lesson.name not in OPEN_ENDED and not 40 <= len(lesson.cells) <= 70:
+        yield f"{len(lesson.cells)} cells; 40 to 70 are right"
+
+
+def figures(lesson: Lesson) -> Iterator[str]:
+    drawn = [(number, cell) for number, cell in lesson.code if outputs.pictures(cell)]
+    if lesson.name not in OPEN_ENDED and not 3 <= len(drawn) <= 6:
+        yield f"{len(drawn)} figures; 3 to 6 are right"
+    for count, (number, cell) in enumerate(drawn, 1):
+        yield from (f"{_short(cell)}: {text}" for text in _digest(outputs.text(cell)))
+        behind = lesson.after(number)
+        caption = _CAPTION.search(behind.source if behind else "")
+        if not caption or int(caption[1]) != count:
+            yield f"{_short(cell)}: the next cell holds no caption *Figure {count}. A sentence.*"
+
+
+def _digest(text: str) -> Iterator[str]:
+    lines = [line for line in text.splitlines() if line.startswith("Plot")]
+    if not lines:
+        yield "a figure without `print(describe(fig))`"
+    if any("x is ''" in line or "y is ''" in line for line in lines):
+        yield "a figure with an axis that has no label"
+
+
+def exercises(lesson: Lesson) -> Iterator[str]:
+    checks = [(n, name) for n, cell in lesson.code for name in _CHECK.findall(cell.source)]
+    asked = list(dict.fromkeys(name for _, name in checks))
+    if lesson.name not in OPEN_ENDED and not 2 <= len(asked) <= 4:
+        yield f"{len(asked)} exercises; 2 to 4 are right"
+    for name in asked:
+        if name not in names():
+            yield f"there is no exercise {name}"
+            continue
+        number = next(n for n, other in checks if other == name)
+        above = [cell.source for n, cell in lesson.code if n <= number]
+        if _tree(source(find(name).start)) not in [t for s in above for t in _functions(s)]:
+            yield f"the stub of {name} does not stand, as in its exercise, above its check"
+        below = [cell.source for cell in lesson.cells[number : number + 3]]
+        if not any(folded_help(name) in text for text in below):
+            yield f"no {{{{ help {name} }}}} within three cells below its check"
+
+
+def one_copy(lesson: Lesson) -> Iterator[str]:
+    """Functions of the library are imported; one shown for teaching is tagged ``teaches:…``."""
+    sources = [cell.source for _, cell in lesson.code]
+    if not any(re.search(r"^(from|import) (minift|kernels)", s, flags=re.M) for s in sources):
+        yield "nothing is imported from the library"
+    stubs = {name.rpartition(".")[2] for s in sources for name in _CHECK.findall(s)}
+    known = library_functions()
+    for _, cell in lesson.code:
+        tags = cell.metadata.get("tags", [])
+        taught = {tag.removeprefix("teaches:") for tag in tags if tag.startswith("teaches:")}
+        for target in sorted(t for t in taught if t not in known.get(t.rpartition(".")[2], ())):
+            yield f"{_short(cell)}: the tag teaches:{target} names no function of the library"
+        allowed = stubs | {target.rpartition(".")[2] for target in taught}
+        for copied in sorted((_defined(cell.source) - allowed) & known.keys()):
+            yield f"{_short(cell)}: {copied} is a second copy of {known[copied][0]}"
+
+
+RULES: tuple[Callable[[Lesson], Iterator[str]], ...] = (
+    in_sync, executed_in_order, opening, closing, proportions, figures, exercises, one_copy,
+)  # fmt: skip
+
+
+def library_functions() -> dict[str, list[str]]:
+    """The public functions and classes of ``minift`` and ``kernels``: name → dotted places."""
+    found: dict[str, list[str]] = {}
+    for package in LIBRARY:
+        for path in package.rglob("*.py"):
+            parts = path.relative_to(package.parent).with_suffix("").parts
+            if parts[:2] in (("minift", "course"), ("minift", "commands")):
+                continue
+            for name in _defined(path.read_text(encoding="utf-8")):
+                if not name.startswith("_"):
+                    found.setdefault(name, []).append(".".join([*parts, name]))
+    return found
+
+
+def _defined(text: str) -> set[str]:
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    return {node.name for node in _parsed(text).body if isinstance(node, kinds)}
+
+
+def _functions(text: str) -> list[str]:
+    return [ast.dump(node) for node in _parsed(text).body if isinstance(node, ast.FunctionDef)]
+
+
+def _tree(text: str) -> str:
+    return _functions(text)[0]
+
+
+def _parsed(text: str) -> ast.Module:
+    plain_lines = [line for line in text.splitlines() if not line.lstrip().startswith(("%", "!"))]
+    return ast.parse("\n".join(plain_lines))
+
+
+def _short(cell: NotebookNode) -> str:
+    """A cell, recognisable in a message."""
+    return f"cell [{cell.execution_count}] {(cell.source.splitlines() or [''])[0][:50]!r}"

@@ -1,0 +1,63 @@
+"""Looking at a learner's function before running it: is it still the stub, and can it be called?"""
+
+import ast
+import contextlib
+import inspect
+import textwrap
+from typing import Any
+
+from minift.course.exercise import Exercise, plain
+
+
+def is_stub(exercise: Exercise, fn: Any) -> bool:
+    """Whether ``fn`` has nothing of the learner's in it yet.
+
+    True for a body of ``...``, ``pass``, ``return None`` or ``raise NotImplementedError``, and for
+    the stub's own body. A function whose source cannot be read counts as attempted.
+    """
+    body = _body(fn)
+    if body is None:
+        return False
+    same = [ast.dump(s) for s in body] == [ast.dump(s) for s in _body(exercise.start) or []]
+    return same or all(_empty(statement) for statement in body)
+
+
+def signature_problem(exercise: Exercise, fn: Any) -> tuple[str, str] | None:
+    """The learner's parameters and the right ones, when ``fn`` cannot be called as agreed."""
+    right = inspect.signature(plain(exercise.start))
+    if not callable(fn) and plain(fn) is fn:
+        return f"{type(fn).__name__}, which is not a function", f"a function {right}"
+    try:
+        mine = inspect.signature(plain(fn))
+    except (TypeError, ValueError):
+        return None
+    try:
+        mine.bind(*right.parameters)
+    except TypeError:
+        return _parameters(mine), _parameters(right)
+    return None
+
+
+def _body(fn: Any) -> list[ast.stmt] | None:
+    """The statements of a function below its docstring, or None when there is no source."""
+    with contextlib.suppress(OSError, TypeError, SyntaxError):
+        tree = ast.parse(textwrap.dedent(inspect.getsource(plain(fn))))
+        if tree.body and isinstance(tree.body[0], ast.FunctionDef):
+            body = tree.body[0].body
+            return body[1:] if ast.get_docstring(tree.body[0]) is not None else body
+    return None
+
+
+def _empty(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.Pass):
+        return True
+    if isinstance(statement, ast.Expr):
+        return isinstance(statement.value, ast.Constant)
+    if isinstance(statement, ast.Return):
+        value = statement.value
+        return value is None or (isinstance(value, ast.Constant) and value.value in (None, ...))
+    return isinstance(statement, ast.Raise) and "NotImplementedError" in ast.dump(statement)
+
+
+def _parameters(signature: inspect.Signature) -> str:
+    return f"({', '.join(signature.parameters)})"

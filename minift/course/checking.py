@@ -1,0 +1,132 @@
+"""``check``: is this function right? The same answer in a notebook, in pytest and in a shell."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from minift.course.attempt import is_stub, signature_problem
+from minift.course.diagnosis import likely_mistake
+from minift.course.exercise import Exercise
+from minift.course.properties import Equals
+from minift.course.registry import find
+from minift.course.show import show
+from minift.course.trial import Counterexample, NotAttempted
+
+State = Literal["not attempted", "right", "wrong"]
+
+
+class CheckFailed(AssertionError):
+    """The function is wrong.
+
+    Attributes:
+        exercise: the exercise's name.
+        claim: the property that does not hold.
+        given: the failing input, in words.
+        right, yours: what should have come back, and what did.
+        mistake: the likely mistake, one or two sentences (may be empty).
+    """
+
+    def __init__(
+        self, exercise: str, claim: str, given: str, right: str, yours: str, mistake: str
+    ) -> None:
+        self.exercise, self.claim, self.given = exercise, claim, given
+        self.right, self.yours, self.mistake = right, yours, mistake
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        rows = {
+            "property": self.claim,
+            "input": self.given,
+            "right": self.right,
+            "yours": self.yours,
+            "mistake": self.mistake,
+            "next": f'hint("{self.exercise}")',
+        }
+        lines = [f"  {name:<9}{text}" for name, text in rows.items() if text]
+        return "\n".join([f"{self.exercise}: wrong", *lines])
+
+    def _render_traceback_(self) -> list[str]:
+        """In a notebook: the message alone, without the frames of the machinery."""
+        return str(self).splitlines()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What examining a function found.
+
+    Attributes:
+        exercise: the exercise's name.
+        state: "not attempted", "right" or "wrong".
+        verified: the properties that hold, up to the first that does not.
+        failure: the error to raise when the function is wrong, else None.
+    """
+
+    exercise: str
+    state: State
+    verified: tuple[str, ...] = ()
+    failure: CheckFailed | None = None
+
+    def __str__(self) -> str:
+        if self.failure is not None:
+            return str(self.failure)
+        if self.state == "right":
+            return "\n".join([f"{self.exercise}: right", *(f"  - {v}" for v in self.verified)])
+        return (
+            f"{self.exercise}: not attempted yet. Write the function, run its cell, then this "
+            f'one again. Stuck? hint("{self.exercise}")'
+        )
+
+
+def check(name: str, fn: Any, *, required: bool = False) -> None:
+    """Check a function against an exercise and print what was found.
+
+    Args:
+        name: the exercise, such as "attention.causal_mask".
+        fn: the function to check.
+        required: treat a function that is still the stub as wrong; for tests.
+
+    Raises:
+        CheckFailed: the function is wrong: names the property, a small failing input, and the
+            likely mistake.
+        InputError: there is no such exercise.
+    """
+    outcome = examine(name, fn)
+    if outcome.failure is not None:
+        raise outcome.failure from None
+    if required and outcome.state != "right":
+        raise CheckFailed(name, "the function is written", "", "", str(outcome.state), "")
+    print(outcome)
+
+
+def examine(name: str, fn: Any) -> Outcome:
+    """What ``check`` prints or raises, as an object.
+
+    Raises:
+        InputError: there is no such exercise.
+    """
+    exercise = find(name)
+    if is_stub(exercise, fn):
+        return Outcome(name, "not attempted")
+    if problem := signature_problem(exercise, fn):
+        yours, right = problem
+        return _wrong(name, (), ("takes the agreed arguments", "", right, yours, ""))
+    verified: list[str] = []
+    for prop in exercise.properties:
+        try:
+            count = prop.verify(exercise, fn)
+        except NotAttempted:
+            return Outcome(name, "not attempted")
+        except Counterexample as found:
+            return _wrong(name, tuple(verified), _report(exercise, prop, fn, found))
+        verified.append(f"{prop.claim} ({count} inputs)")
+    return Outcome(name, "right", (*verified, "leaves its inputs as they were"))
+
+
+def _report(
+    exercise: Exercise, prop: Equals, fn: Any, found: Counterexample
+) -> tuple[str, str, str, str, str]:
+    mistake = likely_mistake(exercise, prop, fn, found)
+    return found.claim or prop.claim, show(dict(found.inputs)), found.right, found.yours, mistake
+
+
+def _wrong(name: str, verified: tuple[str, ...], report: tuple[str, str, str, str, str]) -> Outcome:
+    return Outcome(name, "wrong", verified, CheckFailed(name, *report))

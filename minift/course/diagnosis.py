@@ -1,0 +1,47 @@
+"""The likely mistake: which known wrong answer behaves exactly like the learner's?
+
+A function that gives, on every case of a property, what a seeded wrong answer gives makes the
+same mistake, however it is written; the learner is told that mistake by name. When none matches,
+or several with different sentences do, the property's own sentence stands.
+"""
+
+from typing import Any
+
+from minift.course.compare import difference
+from minift.course.exercise import Exercise
+from minift.course.properties import Equals
+from minift.course.trial import Counterexample
+
+
+def likely_mistake(exercise: Exercise, prop: Equals, fn: Any, found: Counterexample) -> str:
+    """The sentence for a function that fails ``prop`` with the counterexample ``found``."""
+    mine = prop.behaviour(exercise, fn)
+    matching = {
+        mistake.sentence
+        for mistake in exercise.mistakes
+        if _alike(prop.behaviour(exercise, mistake.fn), mine) and _fails(exercise, prop, mistake.fn)
+    }
+    if len(matching) == 1:
+        return matching.pop()
+    return prop.mistake if found.mistake is None else found.mistake
+
+
+def _fails(exercise: Exercise, prop: Equals, fn: Any) -> bool:
+    """A mistake that shows elsewhere only must not be blamed here for rounding alike."""
+    try:
+        prop.verify(exercise, fn)
+    except Counterexample:
+        return True
+    return False
+
+
+def _alike(theirs: Any, mine: Any) -> bool:
+    """Equal up to rounding; two NaN are equal."""
+    if isinstance(mine, (list, tuple)) and isinstance(theirs, (list, tuple)):
+        same = type(mine) is type(theirs) and len(mine) == len(theirs)
+        return same and all(map(_alike, theirs, mine))
+    dtype = getattr(theirs, "dtype", None)
+    try:
+        return difference(mine, theirs, ulps=256, dtype=dtype) is None
+    except (RuntimeError, TypeError):
+        return False

@@ -1,0 +1,1 @@
+"""The exercises: one file each, ``PART/TOPIC.py``, found by its place."""

@@ -1,0 +1,1 @@
+"""Attention, piece by piece."""

@@ -1,0 +1,1 @@
+"""Named entities: labels, spans, scores."""

@@ -1,0 +1,30 @@
+"""Inputs for checks: small readable numbers first, then seeded noise of ragged shapes."""
+
+import random
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def counting(*shape: int, start: int = 1) -> Tensor:
+    """``start``, ``start + 1``, … in fp32: numbers a reader can follow by hand."""
+    size = torch.Size(shape).numel()
+    return torch.arange(start, start + size, dtype=torch.float32).reshape(shape)
+
+
+def normal(*shape: int, seed: int) -> Tensor:
+    """Standard normal numbers in fp32, the same on every machine."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def strided(x: Tensor) -> Tensor:
+    """The same values stored with the last two dimensions exchanged: not contiguous."""
+    return x.transpose(-2, -1).contiguous().transpose(-2, -1)
+
+
+def bio_tags(length: int, types: Sequence[str], seed: int) -> list[str]:
+    """Random tags in which B- and I- meet in every order, as a model's predictions do."""
+    rng = random.Random(seed)
+    choices = ["O", *(f"{prefix}-{name}" for name in types for prefix in "BI")]
+    return [rng.choice(choices) for _ in range(length)]

@@ -1,0 +1,64 @@
+"""Running a learner's Triton kernel on CPU tensors, watched: bounds, races, bytes moved."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from triton.runtime.jit import JITFunction
+
+from kernels.lab import OutOfBoundsError, RaceError, Report, interpret
+from kernels.lab import check as watch
+from minift.course.exercise import Exercise, Inputs
+from minift.course.properties import Equals
+from minift.course.trial import Counterexample
+
+IS_KERNEL = "is a Triton kernel"
+IN_BOUNDS = "touches only elements of its tensors"
+NO_RACE = "leaves each element to one program"
+
+
+def launch(kernel: Any, programs: int, *args: Any, **constants: Any) -> Report:
+    """Launch ``programs`` programs in the interpreter; what they moved comes back.
+
+    Raises:
+        Counterexample: it is no kernel, a lane leaves its tensor, or two programs collide.
+    """
+    if not isinstance(kernel, JITFunction):
+        raise Counterexample(
+            {},
+            f"a plain {type(kernel).__name__}",
+            "a function under @triton.jit",
+            claim=IS_KERNEL,
+            mistake="`@triton.jit` is missing on the line above `def`.",
+        )
+    with watch() as report:
+        try:
+            interpret(kernel)[(programs,)](*args, **constants)
+        except OutOfBoundsError as error:
+            raise _finding(kernel, IN_BOUNDS, "no lane outside", error) from None
+        except RaceError as error:
+            raise _finding(kernel, NO_RACE, "one program for each element", error) from None
+    return report
+
+
+def _finding(kernel: Any, claim: str, right: str, error: Exception) -> Counterexample:
+    """What two kernels with the same fault have in common, whatever they call their arguments."""
+    text = str(error)
+    where = text.partition(":")[2]
+    for position, name in enumerate(kernel.arg_names):
+        where = where.replace(f"'{name}'", f"argument {position}")
+    return Counterexample({}, text, right, claim=claim, got=where)
+
+
+@dataclass(frozen=True)
+class Part(Equals):
+    """One entry of a mapping output equals the oracle's."""
+
+    part: str = "out"
+
+    def outcome(self, exercise: Exercise, fn: Any, inputs: Inputs) -> Any:
+        """The entry of the learner's output."""
+        return super().outcome(exercise, fn, inputs)[self.part]
+
+    def right(self, exercise: Exercise, inputs: Inputs) -> Any:
+        """The entry of the oracle's."""
+        return super().right(exercise, inputs)[self.part]

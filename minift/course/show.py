@@ -1,0 +1,59 @@
+"""Values shown small: enough to see what went wrong, the same text on every machine."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+MAX_ELEMENTS = 24
+MAX_CHARACTERS = 160
+
+
+def show(value: Any) -> str:
+    """A value in one line; large tensors by type and shape, long lists cut."""
+    if isinstance(value, Tensor):
+        return _tensor(value)
+    if isinstance(value, dict):
+        return _cut(", ".join(f"{name} = {show(item)}" for name, item in value.items()))
+    if isinstance(value, BaseException):
+        return _cut(f"{type(value).__name__}: {value}")
+    if _holds_tensors(value):
+        return "(" + ", ".join(show(item) for item in value) + ")"
+    return _cut(_number(value) if isinstance(value, (bool, int, float)) else repr(value))
+
+
+def kind(value: Any) -> str:
+    """The type of a value in words: ``float32 tensor of shape (2, 3)``, ``list``, ``int``."""
+    if isinstance(value, Tensor):
+        return f"{_dtype(value)} tensor of shape {tuple(value.shape)}"
+    return type(value).__name__
+
+
+def _tensor(value: Tensor) -> str:
+    head = f"{_dtype(value)} {tuple(value.shape)}"
+    if value.numel() > MAX_ELEMENTS:
+        return head
+    return f"{head} {_nested(value.detach().tolist())}"
+
+
+def _nested(value: Any) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(_nested(item) for item in value) + "]"
+    return str(int(value)) if isinstance(value, bool) else _number(value)
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else repr(value)
+
+
+def _dtype(value: Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")
+
+
+def _holds_tensors(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and any(isinstance(v, torch.Tensor) for v in value)
+
+
+def _cut(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 2] + " …"

@@ -1,0 +1,159 @@
+"""The functions in a learner's file or notebook, examined in a process of their own.
+
+The child process runs the whole file with a time limit and examines every function that is
+defined in it under an exercise's name: ``causal_mask`` answers ``attention.causal_mask``. It keeps
+a crash or an endless loop away from the caller. It is no sandbox: the file runs with the rights
+of whoever calls.
+"""
+
+import contextlib
+import json
+import linecache
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+from minift.course.environment import steady
+from minift.errors import InputError
+from minift.files import read_text
+
+TIME_LIMIT = 120.0  # seconds
+
+
+def examine_file(path: Path, time_limit: float = TIME_LIMIT) -> list[dict[str, Any]]:
+    """One entry for each exercise answered in a ``.py`` or ``.ipynb`` file.
+
+    Returns:
+        Entries ``{"exercise", "state", "verified", "message"}``, in alphabetical order.
+
+    Raises:
+        InputError: the file cannot be read, is no Python or notebook, answers no exercise, ran
+            longer than ``time_limit`` seconds, or ended its process.
+    """
+    pieces(path)  # what cannot be read is reported here, not by the child
+    with tempfile.TemporaryDirectory() as folder:
+        answers = Path(folder) / "answers.json"
+        _run_child(path, answers, time_limit)
+        found: list[dict[str, Any]] = json.loads(answers.read_text(encoding="utf-8"))
+    if not found:
+        raise InputError(
+            f"{path}: no function here has the name of an exercise; right would be a function "
+            "named like one of: python -m minift course list"
+        )
+    return found
+
+
+def pieces(path: Path) -> list[str]:
+    """The code of a file: one piece for a ``.py`` file, one for each code cell of a notebook.
+
+    Raises:
+        InputError: the file is not there, is no notebook, or is neither ``.py`` nor ``.ipynb``.
+    """
+    if path.suffix not in (".py", ".ipynb"):
+        raise InputError(f"{path}: right would be a Python file (.py) or a notebook (.ipynb)")
+    text = read_text(path)
+    if path.suffix == ".py":
+        return [text]
+    try:
+        cells = json.loads(text)["cells"]
+        code = [cell["source"] for cell in cells if cell["cell_type"] == "code"]
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path}: not a notebook; right would be Jupyter's JSON") from None
+    return ["".join(source) for source in code]
+
+
+def _run_child(path: Path, answers: Path, time_limit: float) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-m", "minift.course.submission", str(path), str(answers)],
+        env=steady(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        code = child.wait(time_limit)
+    except subprocess.TimeoutExpired:
+        raise InputError(f"{path}: no answer in {time_limit:g} s; an endless loop?") from None
+    finally:
+        _end(child)
+    if not answers.exists():
+        raise InputError(f"{path}: running it ended the process ({_ending(code)})")
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End the child and, where the system has process groups, whatever it started."""
+    if child.poll() is None or os.name == "posix":
+        with contextlib.suppress(OSError):
+            if os.name == "posix":
+                os.killpg(child.pid, signal.SIGKILL)
+            else:
+                child.kill()
+    child.wait()
+
+
+def _ending(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+# ---- in the child
+
+
+def _main(path: Path, answers: Path) -> None:
+    from minift.course.checking import examine
+
+    found = []
+    for name, fn in sorted(_answers(path).items()):
+        outcome = examine(name, fn)
+        found.append(
+            {
+                "exercise": name,
+                "state": outcome.state,
+                "verified": list(outcome.verified),
+                "message": str(outcome),
+            }
+        )
+    temporary = answers.with_suffix(".part")
+    temporary.write_text(json.dumps(found), encoding="utf-8")
+    os.replace(temporary, answers)
+
+
+def _answers(path: Path) -> dict[str, Any]:
+    """The last function of each exercise's name that the file itself defines."""
+    from minift.course.exercise import plain
+    from minift.course.registry import names
+
+    wanted = {name.rpartition(".")[2]: name for name in names()}
+    namespace: dict[str, Any] = {"__name__": "__submission__"}
+    found: dict[str, Any] = {}
+    for place, code in _compiled(path):
+        with contextlib.suppress(Exception):  # a cell that fails leaves the others to be examined
+            exec(code, namespace)
+        for topic in wanted.keys() & namespace.keys():
+            fn = namespace[topic]
+            if getattr(getattr(plain(fn), "__code__", None), "co_filename", "") == place:
+                found[wanted[topic]] = fn
+    return found
+
+
+def _compiled(path: Path) -> Iterator[tuple[str, CodeType]]:
+    """Each piece with a file name under which ``inspect`` finds its source, as Triton needs."""
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    for number, text in enumerate(pieces(path)):
+        if path.suffix == ".ipynb":
+            text = TransformerManager().transform_cell(text)
+        place = f"<{path.name} {number}>"
+        linecache.cache[place] = (len(text), None, text.splitlines(keepends=True), place)
+        with contextlib.suppress(SyntaxError):
+            yield place, compile(text, place, "exec")
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]), Path(sys.argv[2]))

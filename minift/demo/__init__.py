@@ -1,0 +1,1 @@
+"""``python -m minift demo``: the main job on real weights, and a page that shows what came out."""

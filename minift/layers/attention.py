@@ -1,0 +1,165 @@
+"""Scaled dot-product attention, and the one place that chooses who computes it.
+
+    attention(q, k, v) = softmax(scale · q kᵀ + mask) v          scale = 1/√D by default
+
+Vaswani et al. 2017, section 3.2.1. Three backends compute the same function:
+
+- ``"triton"``: this project's own kernel, ``kernels.attention``;
+- ``"torch"``: PyTorch's fused ``scaled_dot_product_attention`` (Hugging Face's "sdpa");
+- ``"eager"``: the formula line by line, which also yields the probabilities (Hugging Face's
+  "eager").
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from minift.errors import InputError, one_of
+from minift.layers.mask import causal_mask
+
+BACKENDS = ("triton", "torch", "eager")
+_default: ContextVar[str | None] = ContextVar("attention_backend", default=None)
+
+
+@contextmanager
+def use_backend(name: str | None) -> Iterator[None]:
+    """Force one backend for every attention inside the ``with`` block (``None``: choose freely)."""
+    token = _default.set(_known(name))
+    try:
+        yield
+    finally:
+        _default.reset(token)
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    mask: Tensor | None = None,
+    causal: bool = False,
+    dropout_p: float = 0.0,
+    scale: float | None = None,
+    backend: str | None = None,
+) -> Tensor:
+    """Attention of ``q: (B, H, M, D)`` over ``k, v: (B, H, N, D)`` → ``(B, H, M, D)``.
+
+    Args:
+        mask: boolean, broadcastable to ``(B, H, M, N)``; ``True`` where a key may be seen.
+        causal: additionally hide the future; queries are the last ``M`` of ``N`` positions.
+        dropout_p: probability of dropping an attention weight; 0 outside training.
+        scale: factor of the scores; ``None`` is ``D ** -0.5``.
+        backend: one of ``BACKENDS``; ``None`` takes ``use_backend``'s choice, else the Triton
+            kernel for CUDA tensors that it can serve, else PyTorch.
+
+    Raises:
+        InputError: an unknown backend, or "triton" asked to do what its kernel cannot do yet.
+    """
+    backend = _known(backend) or _default.get() or _choose(q, k, v, mask, dropout_p)
+    if backend == "triton":
+        return _triton(q, k, v, mask, causal, dropout_p, scale)
+    if backend == "eager":
+        return eager_attention(q, k, v, mask=mask, causal=causal, dropout_p=dropout_p, scale=scale)[
+            0
+        ]
+    square = q.shape[-2] == k.shape[-2]
+    if causal and q.shape[-2] > 1 and (mask is not None or not square):
+        mask, causal = _with_causal(q, k, mask), False
+    return F.scaled_dot_product_attention(
+        q, k, v, mask, dropout_p, is_causal=causal and q.shape[-2] > 1, scale=scale
+    )
+
+
+def eager_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    mask: Tensor | None = None,
+    causal: bool = False,
+    dropout_p: float = 0.0,
+    scale: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The formula, and the attention probabilities ``(B, H, M, N)`` (after dropout) beside it.
+
+    Hidden scores get the most negative finite number added rather than −∞: a query that may see
+    nothing (padding on the left) then has uniform weights instead of NaN, as in Hugging Face.
+    """
+    scores = torch.matmul(q, k.transpose(-2, -1)) * (
+        q.shape[-1] ** -0.5 if scale is None else scale
+    )
+    if causal:
+        mask = _with_causal(q, k, mask)
+    if mask is not None:
+        scores = scores + torch.zeros_like(mask, dtype=q.dtype).masked_fill_(
+            ~mask, torch.finfo(q.dtype).min
+        )
+    probabilities = F.dropout(scores.softmax(dim=-1), dropout_p)  # (B, H, M, N)
+    return torch.matmul(probabilities, v), probabilities
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """``(B, T, H·D)`` → ``(B, H, T, D)``."""
+    return x.view(*x.shape[:-1], heads, -1).transpose(1, 2)  # (B, H, T, D)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """``(B, H, T, D)`` → ``(B, T, H·D)``."""
+    return x.transpose(1, 2).flatten(2)  # (B, T, H·D)
+
+
+def _known(name: str | None) -> str | None:
+    if name is not None and name not in BACKENDS:
+        raise one_of("backend", name, BACKENDS)
+    return name
+
+
+def _with_causal(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
+    causal = causal_mask(q.shape[-2], k.shape[-2], q.device)  # (M, N)
+    return causal if mask is None else mask & causal
+
+
+def _kernel_cannot(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout_p: float
+) -> str | None:
+    """What keeps the Triton kernel from serving this call, or ``None``."""
+    if mask is not None:
+        return "a padding mask"
+    if dropout_p > 0.0:
+        return "dropout"
+    if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
+        return "gradients"
+    return None
+
+
+def _choose(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout_p: float) -> str:
+    if not q.is_cuda or _kernel_cannot(q, k, v, mask, dropout_p):
+        return "torch"
+    try:
+        import triton  # noqa: F401
+    except ImportError:
+        return "torch"
+    return "triton"
+
+
+def _triton(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    causal: bool,
+    dropout_p: float,
+    scale: float | None,
+) -> Tensor:
+    if missing := _kernel_cannot(q, k, v, mask, dropout_p):
+        raise InputError(
+            f"backend: 'triton' was given {missing}, which its kernel does not support; "
+            "right: 'torch', 'eager' or None"
+        )
+    from kernels import attention as kernel
+
+    return kernel(q, k, v, causal=causal, scale=scale)

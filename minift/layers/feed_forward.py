@@ -1,0 +1,23 @@
+"""The position-wise feed-forward network (Vaswani et al. 2017, section 3.3)."""
+
+from torch import Tensor, nn
+
+from minift.layers.activation import activation
+
+
+class FeedForward(nn.Module):
+    """``dropout(W₂ act(W₁ x + b₁) + b₂)``, the same for every position.
+
+    ``x: (..., hidden)`` in and out; ``inner`` is the width between. BERT calls the two products
+    ``intermediate.dense`` and ``output.dense``, GPT-2 ``c_fc`` and ``c_proj``.
+    """
+
+    def __init__(self, hidden: int, inner: int, act: str, dropout: float) -> None:
+        super().__init__()
+        self.up = nn.Linear(hidden, inner)
+        self.down = nn.Linear(inner, hidden)
+        self.act = activation(act)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dropout(self.down(self.act(self.up(x))))

@@ -1,0 +1,24 @@
+"""Random starting weights."""
+
+import torch
+from torch import nn
+
+
+@torch.no_grad()
+def init_weights(module: nn.Module, std: float) -> None:
+    """Normal(0, std) weights, zero biases, a zero row for padding; norms start as the identity.
+
+    For use with ``model.apply``. Devlin et al. 2019, appendix A; Hugging Face's
+    ``PreTrainedModel._init_weights``, in the same order.
+    """
+    if isinstance(module, nn.Linear):
+        module.weight.normal_(0.0, std)
+        if module.bias is not None:
+            module.bias.zero_()
+    elif isinstance(module, nn.Embedding):
+        module.weight.normal_(0.0, std)
+        if module.padding_idx is not None:
+            module.weight[module.padding_idx].zero_()
+    elif isinstance(module, nn.LayerNorm):
+        module.weight.fill_(1.0)
+        module.bias.zero_()

@@ -1,0 +1,242 @@
+"""Models from and to checkpoint folders and Hugging Face models in memory."""
+
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from minift.errors import InputError, one_of
+from minift.models import bert, gpt2
+from minift.models.checkpoint import (
+    dtype_name,
+    filling,
+    listed,
+    read_config_file,
+    read_json_object,
+    read_tensors,
+    write_checkpoint,
+)
+from minift.models.config import read_labels
+from minift.models.family import Family
+from minift.models.weights import from_theirs, to_theirs
+
+FAMILIES: dict[str, Family] = {f.model_type: f for f in (bert.FAMILY, gpt2.FAMILY)}
+ASSETS = ("minilm",)
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+def load(
+    name_or_path: str | os.PathLike[str],
+    *,
+    dtype: torch.dtype = torch.float32,
+    task: str | None = None,
+    id2label: Mapping[int, str] | Iterable[str] | None = None,
+) -> Any:
+    """A model with its weights, in evaluation mode.
+
+    Args:
+        name_or_path: a folder with ``config.json`` and ``model.safetensors`` (or shards with
+            their index), as ``save`` and ``transformers`` write it; or ``"minilm"``.
+        dtype: of the parameters, whatever the file has.
+        task: the class to load: ``"encoder"``, ``"token-classification"``, ``"causal-lm"``;
+            ``None`` is the one that the checkpoint was saved from. A head that the checkpoint
+            does not have is new: normal weights from PyTorch's global seed, the same numbers as
+            ``from_pretrained(num_labels=…)`` draws.
+        id2label: the class names of a token classifier.
+
+    Raises:
+        InputError: no such folder, a config that is not supported, weights that are missing,
+            superfluous, of another shape, unreadable or pickled, labels that contradict the
+            checkpoint's head.
+    """
+    if dtype not in DTYPES:
+        raise one_of("dtype", dtype_name(dtype), [dtype_name(known) for known in DTYPES])
+    folder = checkpoint_folder(name_or_path)
+    data = read_config_file(folder)
+    saved_as = (data.get("architectures") or [None])[0]
+    with _naming(folder / "config.json"):
+        family = _family(data)
+        cls = _class(family, saved_as, task)
+        config = family.config.from_dict({**data, **_generation_ids(family, folder)})
+    is_own = family.classes.get(saved_as) is cls
+    config = _with_labels(config, id2label, cls, is_own)
+    model = _empty(cls, config, dtype)
+    tensors = read_tensors(folder)
+    new: list[str] = []
+    if task is not None and not is_own:
+        if saved_as is not None:
+            tensors = {name: t for name, t in tensors.items() if not family.is_head(name)}
+        new = [name for name in _head_names(family, model) if family.theirs(name) not in tensors]
+    return from_theirs(family, model, tensors, str(folder), new=new).eval()
+
+
+def save(model: nn.Module, folder: str | os.PathLike[str]) -> None:
+    """Write ``config.json`` and ``model.safetensors`` that ``transformers`` loads.
+
+    The folder is made when it is not there; other files in it stay.
+
+    Raises:
+        InputError: not one of this project's models, or a place that cannot be written.
+    """
+    family = family_of(model)
+    tensors = to_theirs(family, model)
+    config = {
+        "architectures": [type(model).__name__],
+        "dtype": dtype_name(next(model.parameters()).dtype),
+        **_config_dict(model),
+    }
+    with filling(folder) as place:
+        write_checkpoint(place, config, tensors)
+
+
+def from_hf(hf_model: Any) -> Any:
+    """Our model with a copy of the weights of a ``transformers`` model, in the same mode.
+
+    Raises:
+        InputError: a class or an option that is not supported.
+    """
+    data = hf_model.config.to_dict()
+    family = _family(data)
+    name = type(hf_model).__name__
+    if name not in family.classes:
+        raise one_of("hf_model", name, sorted(family.classes))
+    config = family.config.from_dict(data)
+    tensors = {key: value.detach().clone() for key, value in hf_model.state_dict().items()}
+    model = _empty(family.classes[name], config, hf_model.dtype)
+    return from_theirs(family, model, tensors, name).train(hf_model.training)
+
+
+def to_hf(model: nn.Module) -> Any:
+    """The ``transformers`` model with a copy of our weights, in the same mode.
+
+    Raises:
+        InputError: not one of this project's models.
+    """
+    import transformers
+
+    family = family_of(model)
+    config = transformers.AutoConfig.for_model(**_config_dict(model))
+    with torch.random.fork_rng(devices=[]):  # its random start must not move the user's seed
+        hf_model = getattr(transformers, type(model).__name__)(config)
+    tensors = to_theirs(family, model)
+    hf_model.to(next(model.parameters()).dtype)
+    problems = hf_model.load_state_dict(tensors, strict=False)
+    tied = set(family.tied) if getattr(model.config, "tie_word_embeddings", False) else set()
+    if problems.unexpected_keys or set(problems.missing_keys) - tied:
+        raise RuntimeError(f"weight names do not match transformers' {problems}")
+    return hf_model.train(model.training)
+
+
+def hf_names(model: nn.Module) -> dict[str, str]:
+    """Hugging Face's name of each of our parameters."""
+    family = family_of(model)
+    return {name: family.theirs(name) for name, _ in model.named_parameters()}
+
+
+def to_hf_layout(model: nn.Module, name: str, value: Tensor) -> Tensor:
+    """A tensor of the shape of parameter ``name`` (a gradient, say), laid out as theirs."""
+    return value.T if family_of(model).is_transposed(name) else value
+
+
+def _config_dict(model: nn.Module) -> dict[str, Any]:
+    config: Any = model.config
+    return dict(config.to_dict())
+
+
+def checkpoint_folder(name_or_path: str | os.PathLike[str]) -> Path:
+    path = Path(name_or_path)
+    if path.exists() or str(name_or_path) not in ASSETS:
+        if not path.exists() and path.name == str(name_or_path):
+            known = ", ".join(ASSETS)
+            raise InputError(f"model: no folder {str(path)!r} and no asset of that name ({known})")
+        return path
+    from minift.assets import fetch
+
+    return Path(fetch(str(name_or_path)))
+
+
+@contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """Begin the error messages of the block with the file that they are about."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
+
+
+def _generation_ids(family: Family, folder: Path) -> dict[str, Any]:
+    """Special tokens that ``generation_config.json`` sets; they go before ``config.json``'s."""
+    file = folder / "generation_config.json"
+    if "causal-lm" not in family.tasks or not file.is_file():
+        return {}
+    names = ("bos_token_id", "eos_token_id", "pad_token_id")
+    return {key: value for key, value in read_json_object(file).items() if key in names}
+
+
+def _family(data: Mapping[str, Any]) -> Family:
+    model_type = data.get("model_type")
+    if model_type is None:
+        raise InputError(f"model_type is missing; known: {', '.join(FAMILIES)}")
+    if model_type not in FAMILIES:
+        raise one_of("model_type", model_type, sorted(FAMILIES))
+    return FAMILIES[model_type]
+
+
+def family_of(model: nn.Module) -> Family:
+    for family in FAMILIES.values():
+        if type(model) in family.classes.values():
+            return family
+    known = sorted({c.__name__ for f in FAMILIES.values() for c in f.classes.values()})
+    raise one_of("model", type(model).__name__, known)
+
+
+def _class(family: Family, saved_as: str | None, task: str | None) -> type[nn.Module]:
+    if task is not None:
+        if task not in family.tasks:
+            raise one_of("task", task, sorted(family.tasks))
+        return family.tasks[task]
+    if saved_as is None:
+        return next(iter(family.classes.values()))
+    if saved_as not in family.classes:
+        error = one_of("architectures", saved_as, sorted(family.classes))
+        raise InputError(f"{error}; or load only its body with task={next(iter(family.tasks))!r}")
+    return family.classes[saved_as]
+
+
+def _with_labels(config: Any, given: Any, cls: type[nn.Module], is_own: bool) -> Any:
+    if "TokenClassification" not in cls.__name__:
+        if given is not None:
+            raise InputError(f"id2label: {cls.__name__} has no classes; right: None")
+        return config
+    if given is None:
+        if not is_own:
+            raise InputError("id2label: None; right: the class names of the new head")
+        return config
+    names = given if isinstance(given, Mapping) else dict(enumerate(given))
+    labels = read_labels({"id2label": names})
+    held = config.id2label or {0: "LABEL_0", 1: "LABEL_1"}
+    generic = all(name == f"LABEL_{i}" for i, name in held.items())
+    if is_own and labels != held and not (generic and len(labels or ()) == len(held)):
+        raise InputError(
+            f"id2label: {len(labels or ())} names that are not those of the checkpoint's head "
+            f"({listed(list(held.values()))}); right: the same ones in the same order, or None"
+        )
+    return dataclasses.replace(config, id2label=labels)
+
+
+def _empty(cls: type[nn.Module], config: Any, dtype: torch.dtype) -> nn.Module:
+    """The model without memory for its weights, and without touching the random state."""
+    with torch.device("meta"):
+        return cls(config).to(dtype)
+
+
+def _head_names(family: Family, model: nn.Module) -> list[str]:
+    if not hasattr(model, family.prefix):
+        return []
+    names = (name for name, _ in model.named_parameters())
+    return [name for name in names if not name.startswith(f"{family.prefix}.")]

@@ -1,0 +1,32 @@
+"""What a model returns."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from minift.generation.cache import KVCache
+
+
+@dataclass
+class ModelOutput:
+    """The results of one forward pass; ``None`` where a field does not apply.
+
+    The names are Hugging Face's, but for ``cache`` (theirs: ``past_key_values``).
+    """
+
+    logits: Tensor | None = None
+    """``(B, T, labels or vocabulary)``: scores before the softmax."""
+    loss: Tensor | None = None
+    """Scalar: mean cross-entropy over the labels that are not −100."""
+    last_hidden_state: Tensor | None = None
+    """``(B, T, hidden)``: the output of the last layer (after the final norm, if there is one)."""
+    pooler_output: Tensor | None = None
+    """``(B, hidden)``: BERT's summary of the first token."""
+    cache: "KVCache | None" = None
+    """Keys and values of all tokens so far, for the next decoding step."""
+    hidden_states: tuple[Tensor, ...] | None = None
+    """Embedding output, then each layer's: ``layers + 1`` tensors ``(B, T, hidden)``."""
+    attentions: tuple[Tensor, ...] | None = None
+    """Attention probabilities of each layer, ``(B, heads, T, N)``."""

@@ -1,0 +1,46 @@
+"""One door to every tokenizer: ``load_tokenizer(name_or_path)``."""
+
+import os
+from pathlib import Path
+
+from minift.errors import InputError
+from minift.text.tokenizer import Tokenizer
+from minift.text.wordpiece_reader import is_bert, read_json, read_wordpiece
+
+# Assets that hold a tokenizer's files.
+NAMED = ("minilm",)
+
+
+def load_tokenizer(name_or_path: str | os.PathLike[str]) -> Tokenizer:
+    """The tokenizer of an asset (``"minilm"``) or of a folder (``AutoTokenizer.from_pretrained``).
+
+    A folder with a BERT ``tokenizer.json``, or with ``vocab.txt``, gives this package's own
+    ``WordPieceTokenizer``; any other ``tokenizer.json`` gives a ``HuggingFaceTokenizer``.
+
+    Raises:
+        InputError: no such asset or folder; no tokenizer files in it; files that are malformed.
+    """
+    folder = _folder(name_or_path)
+    described = folder / "tokenizer.json"
+    if described.exists() and not is_bert(read_json(described)):
+        from minift.text.huggingface import HuggingFaceTokenizer
+
+        return HuggingFaceTokenizer.load(folder)
+    if described.exists() or (folder / "vocab.txt").exists():
+        return read_wordpiece(folder)
+    raise InputError(f"{folder}: no tokenizer; right would be tokenizer.json or vocab.txt in it")
+
+
+def _folder(name_or_path: str | os.PathLike[str]) -> Path:
+    folder = Path(name_or_path)
+    if folder.is_dir():
+        return folder
+    if str(name_or_path) in NAMED:
+        from minift.assets import fetch
+
+        return fetch(str(name_or_path))
+    if folder.is_file():
+        raise InputError(f"{folder}: a file; right would be the folder that it is in")
+    raise InputError(
+        f"{folder}: no such folder, nor an asset with a tokenizer ({', '.join(NAMED)})"
+    )

@@ -1,0 +1,78 @@
+"""The files of a BERT tokenizer, in the layout that ``transformers`` and ``tokenizers`` read."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+from minift.files import write_json, write_text
+from minift.text.wordpiece_reader import PLAIN, SPECIAL, SWITCHES
+from minift.text.wordpiece_tokenizer import WordPieceConfig, WordPieceTokenizer
+
+Json = dict[str, Any]
+
+
+def write_wordpiece(tokenizer: WordPieceTokenizer, folder: str | os.PathLike[str]) -> None:
+    """Write vocab.txt, tokenizer.json, tokenizer_config.json and special_tokens_map.json.
+
+    ``transformers.AutoTokenizer.from_pretrained(folder)`` gives the same ids from them.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = tokenizer.config
+    tokens = sorted(tokenizer.vocab, key=lambda token: tokenizer.vocab[token])
+    special = {name: getattr(config, name) for name in SPECIAL}
+    write_text(folder / "vocab.txt", "".join(token + "\n" for token in tokens))
+    write_json(folder / "tokenizer.json", _tokenizer_json(tokenizer.vocab, config))
+    write_json(folder / "tokenizer_config.json", _settings(config) | special)
+    write_json(folder / "special_tokens_map.json", special)
+
+
+def _settings(config: WordPieceConfig) -> Json:
+    switches = {key: getattr(config.normalizer, name) for key, name in SWITCHES.items()}
+    inputs = ["input_ids", "token_type_ids", "attention_mask"]
+    if not config.returns_token_type_ids:
+        inputs.remove("token_type_ids")
+    plain = {key: getattr(config, key) for key in PLAIN}
+    return switches | plain | {"model_input_names": inputs}
+
+
+def _tokenizer_json(vocab: dict[str, int], config: WordPieceConfig) -> Json:
+    prefix = config.continuing_subword_prefix
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [dataclasses.asdict(token) for token in config.added_tokens],
+        "normalizer": {"type": "BertNormalizer"} | dataclasses.asdict(config.normalizer),
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": _framing(vocab, config.cls_token, config.sep_token),
+        "decoder": {"type": "WordPiece", "prefix": prefix, "cleanup": True},
+        "model": {
+            "type": "WordPiece",
+            "unk_token": config.unk_token,
+            "continuing_subword_prefix": prefix,
+            "max_input_chars_per_word": config.max_input_chars_per_word,
+            "vocab": vocab,
+        },
+    }
+
+
+def _framing(vocab: dict[str, int], cls: str, sep: str) -> Json:
+    """``[CLS] A [SEP]`` with types 0, and ``B [SEP]`` with types 1 after it."""
+
+    def special(token: str, type_id: int) -> Json:
+        return {"SpecialToken": {"id": token, "type_id": type_id}}
+
+    def sequence(name: str, type_id: int) -> Json:
+        return {"Sequence": {"id": name, "type_id": type_id}}
+
+    single = [special(cls, 0), sequence("A", 0), special(sep, 0)]
+    return {
+        "type": "TemplateProcessing",
+        "single": single,
+        "pair": [*single, sequence("B", 1), special(sep, 1)],
+        "special_tokens": {
+            token: {"id": token, "ids": [vocab[token]], "tokens": [token]} for token in (cls, sep)
+        },
+    }

