@@ -50,8 +50,8 @@ def run(args: argparse.Namespace) -> int:
     train, valid, test = read_splits(args.train, args.valid, args.test)
     tagger = new_tagger(args.model, train, config.seed)
     # Before any training: a sentence that is too long or a tag that training never saw.
-    for sentences, name in ((valid, args.valid or "valid"), (test or [], args.test or "test")):
-        tagger.encode(sentences, name)
+    for sentences, name in ((train, args.train), (valid, args.valid), (test or [], args.test)):
+        tagger.encode(sentences, name or "embedded data")
     with Progress("fine-tuning", enabled=not args.json) as progress:
         history = tagger.fit(train, valid, config, progress)
     metrics = metrics_of(tagger, history, config, valid, test)

@@ -148,7 +148,4 @@ def new_tagger(
     name_or_path: str | os.PathLike[str], sentences: Sequence[Sentence], seed: int
 ) -> Tagger:
     """An untrained tagger with the label set of the training sentences."""
-    labels = label_names(sentences)
-    if labels == ["O"]:
-        raise InputError("train: no word is tagged as an entity; right would be some B- tags")
-    return Tagger.from_encoder(name_or_path, labels, seed=seed)
+    return Tagger.from_encoder(name_or_path, label_names(sentences), seed=seed)

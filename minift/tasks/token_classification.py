@@ -33,8 +33,15 @@ class Example:
 
 
 def label_names(sentences: Sequence[Sentence]) -> list[str]:
-    """The label set that a training file asks for: ``O`` and B-/I- of every type in it."""
-    return tag_list(entity_types(sentences))
+    """The label set that training sentences ask for: ``O`` and B-/I- of every type in them.
+
+    Raises:
+        InputError: there is no entity in them.
+    """
+    types = entity_types(sentences)
+    if not types:
+        raise InputError("train: no word is tagged as an entity; right would be some B- tags")
+    return tag_list(types)
 
 
 def align(tags: Sequence[int], word_of_piece: Sequence[int | None]) -> list[int]:
