@@ -62,20 +62,23 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def check_new_folder(name: str, folder: str | os.PathLike[str], overwrite: bool = False) -> None:
+def check_new_folder(
+    name: str, folder: str | os.PathLike[str], overwrite: bool = False, hint: bool = True
+) -> None:
     """Refuse an output folder that cannot be made or that holds something already.
 
     Called before any work starts, so that hours of training are not lost to a bad path.
 
     Raises:
-        InputError: ``folder`` is a file, is not empty (unless ``overwrite``), or its parent
-            is missing or not writable.
+        InputError: ``folder`` is a file, is not empty (unless ``overwrite``), or its parent is
+            missing or not writable; ``hint``: the message names the option ``--overwrite``.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{name}: {folder} is a file; right would be a folder's name")
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
-        raise InputError(f"{name}: {folder} is not empty; name a new folder or pass --overwrite")
+        more = " or pass --overwrite" if hint else ""
+        raise InputError(f"{name}: {folder} is not empty; name a new folder{more}")
     parent = folder.resolve().parent
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise InputError(f"{name}: cannot write to {parent}; name a folder in a writable place")

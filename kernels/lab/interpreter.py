@@ -15,6 +15,7 @@ Programs run one after another, x fastest. Arithmetic is that of :mod:`kernels.l
 import ast
 import dis
 import inspect
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -261,6 +262,10 @@ def _language_changes() -> list[tuple[Any, str, Any]]:
 
 
 def _truth(self: Any) -> bool:
+    """``if x``, ``while x`` and ``x and y`` in a kernel need one value, not a block of them."""
+    caller = sys._getframe(1).f_globals.get("__name__", "")
+    if caller in ("triton.language.semantic", "triton.language.core"):
+        return True  # there `if other` asks whether a tensor was given, as when compiling
     if self.handle.data.size != 1:
         raise TypeError(
             f"a block of shape {tuple(self.handle.data.shape)} has no single truth value; "

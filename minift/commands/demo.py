@@ -6,11 +6,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from minift.demo.stages import Outcome
 
+REPORT = {"index.html", "metrics.json", "model"}
 ROUGH = 1e-4
 """How far two loss curves may be apart where the two runs differ by rounding only."""
 
@@ -29,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from minift.files import check_new_folder, new_folder
 
-    check_new_folder("--out", args.out, overwrite=True)
+    # An earlier report is replaced; a folder with anything else in it is not touched.
+    earlier = {path.name for path in Path(args.out).glob("*")} <= REPORT
+    check_new_folder("--out", args.out, overwrite=earlier, hint=False)
     with new_folder(args.out) as temporary:
         outcome, ok = _Show(args, temporary).run()
     if args.json:

@@ -25,7 +25,7 @@ OPEN_ENDED = {"00_start_here"}  # no lesson of its own: no bounds on figures, ex
 MAX_BYTES = 600_000
 
 _CHECK = re.compile(r"\bcheck\(\s*[\"']([\w.]+)[\"']")
-_CAPTION = re.compile(r"^\*Figure (\d+)[.:] .+[.]\*$", flags=re.M)
+_CAPTION = re.compile(r"^\*Figure (\d+)\. [^*]+\.\*$", flags=re.M)
 
 
 @dataclass(frozen=True)

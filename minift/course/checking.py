@@ -71,7 +71,7 @@ class Outcome:
         if self.state == "right":
             return "\n".join([f"{self.exercise}: right", *(f"  - {v}" for v in self.verified)])
         return (
-            f"{self.exercise}: not attempted yet. Write the function, run its cell, then this "
+            f"{self.exercise}: not attempted yet\n  Write the function, run its cell, then this "
             f'one again. Stuck? hint("{self.exercise}")'
         )
 
@@ -117,7 +117,7 @@ def examine(name: str, fn: Any) -> Outcome:
             return Outcome(name, "not attempted")
         except Counterexample as found:
             return _wrong(name, tuple(verified), _report(exercise, prop, fn, found))
-        verified.append(f"{prop.claim} ({count} inputs)")
+        verified.append(f"{prop.claim} ({count} input{'s' * (count != 1)})")
     return Outcome(name, "right", (*verified, "leaves its inputs as they were"))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minift.course.show import kind, show
+from minift.course.show import MAX_ELEMENTS, kind, show
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,11 @@ def _beyond(got: Tensor, right: Tensor, ulps: float, dtype: torch.dtype) -> Tens
 
 
 def _where(got: Tensor, right: Tensor, wrong: Tensor) -> Difference:
-    if right.numel() <= 24:
-        return Difference("value", show(got), show(right))
+    if right.numel() <= MAX_ELEMENTS:
+        yours = show(got)
+        if yours == show(right):  # the digits shown are equal: say how far off the others are
+            yours += f", off by {(got.double() - right.double()).abs().max().item():.2g}"
+        return Difference("value", yours, show(right))
     place = tuple(wrong.nonzero()[0].tolist())
     at = f"at {list(place)} of {kind(right)}"
     return Difference("value", f"{show(got[place].item())} {at}", show(right[place].item()))

@@ -2,6 +2,8 @@
 
 import os
 import sys
+from importlib.metadata import PackageNotFoundError, requires, version
+from typing import Any
 
 STEADY = {
     "OMP_NUM_THREADS": "1",  # one BLAS thread: sums have one order, and two processes do not fight
@@ -27,3 +29,34 @@ def make_steady() -> None:
     os.environ.update(STEADY)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+def ready() -> None:
+    """Print for each package that the course needs whether a version in the right range is here.
+
+    Nothing printed depends on the machine while everything is in order.
+    """
+    from packaging.requirements import Requirement
+
+    print(f"Python 3.11 or newer: {_answer(sys.version_info >= (3, 11))}")
+    for requirement in map(Requirement, requires("minift") or []):
+        bounds = sorted(map(str, requirement.specifier), reverse=True)
+        wanted = f"{requirement.name} {', '.join(bounds)}"
+        if requirement.marker is None or requirement.marker.evaluate():
+            print(f"{wanted}: {_installed(requirement.name, requirement.specifier)}")
+        else:
+            print(f"{wanted}: does not exist for this system; you can do without it")
+
+
+def _installed(name: str, allowed: Any) -> str:
+    try:
+        found = version(name)
+    except PackageNotFoundError:
+        return "no, it is not installed; run: pip install -r requirements.txt"
+    if allowed.contains(found, prereleases=True):
+        return _answer(True)
+    return f"no, found {found}; run: pip install -r requirements.txt"
+
+
+def _answer(holds: bool) -> str:
+    return "yes" if holds else "no"

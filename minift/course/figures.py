@@ -26,7 +26,7 @@ STYLE: dict[str, Any] = {
     "grid.color": "#e4e4e4",
     "lines.linewidth": 1.8,
     "legend.frameon": False,
-    "image.cmap": "cividis",
+    "image.cmap": "Blues",  # white is nothing; one hue, so that only lightness counts
 }
 
 
@@ -67,7 +67,7 @@ def heatmap(
     if numbers is not None:
         middle = (low + high) / 2
         for (row, column), value in np.ndenumerate(values):
-            colour = "black" if value > middle else "white"
+            colour = "white" if value > middle else "#999999" if value == 0 else "black"
             text = format(value, numbers)
             ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
 

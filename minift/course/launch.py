@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+from triton.errors import TritonError
 from triton.runtime.jit import JITFunction
 
-from kernels.lab import OutOfBoundsError, RaceError, Report, interpret
+from kernels.lab import OutOfBoundsError, RaceError, Report, compile_for, interpret
 from kernels.lab import check as watch
 from minift.course.exercise import Exercise, Inputs
 from minift.course.properties import Equals
@@ -62,3 +63,32 @@ class Part(Equals):
     def right(self, exercise: Exercise, inputs: Inputs) -> Any:
         """The entry of the oracle's."""
         return super().right(exercise, inputs)[self.part]
+
+
+@dataclass(frozen=True)
+class Compiles(Equals):
+    """The compiler of a GPU takes the kernel: the interpreter alone is more lenient.
+
+    Each case holds the ``args`` of a launch by position and its ``constants`` by name.
+    """
+
+    arch: str = "sm_90"
+
+    def verify(self, exercise: Exercise, fn: Any) -> int:
+        """The number of cases that compile.
+
+        Raises:
+            Counterexample: the compiler's last line, for the first case that does not.
+        """
+        count = 0
+        for count, inputs in enumerate(self.cases(), 1):  # noqa: B007
+            try:
+                compile_for(fn, *inputs["args"], arch=self.arch, **inputs["constants"])
+            except TritonError as error:
+                reason = str(error).strip().splitlines()[-1].strip()
+                raise Counterexample(inputs["constants"], reason, "machine code") from None
+        return count
+
+    def behaviour(self, exercise: Exercise, fn: Any) -> list[Any]:
+        """No two kernels fail to compile alike: the compiler's own words say more."""
+        return [fn]

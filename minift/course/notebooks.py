@@ -9,6 +9,7 @@ markdown cell ``{{ help attention.scores }}`` becomes the exercise's hints and s
 import hashlib
 import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ def _execute(notebook: NotebookNode, folder: Path) -> None:
         coalesce_streams=True,
         resources={"metadata": {"path": str(folder)}},
     )
-    client.execute(env=steady(), cleanup_kc=True)
+    client.execute(env=steady(), cleanup_kc=True, stderr=subprocess.DEVNULL)
 
 
 def _failed(notebook: NotebookNode) -> str:

@@ -115,7 +115,7 @@ def keeps_dtype(base: Equals, *dtypes: torch.dtype, ulps: float = 8) -> Equals:
         base,
         claim=f"keeps the dtype: {listed}",
         cases=in_dtypes(base.cases, *dtypes),
-        mistake="The result is less exact than its dtype allows.",
+        mistake="The result is less exact than its dtype allows: a step lost digits.",
         ulps=ulps,
     )
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from minift.errors import InputError
 from minift.generation.cache import KVCache
+from minift.models.checks import check_ids
 
 
 class CausalLM(Protocol):
@@ -56,6 +57,7 @@ def generate(
     _check_method(num_beams, do_sample, max_new_tokens)
     eos = _eos_ids(self, eos_token_id)
     pad = _pad_id(self, pad_token_id, eos)
+    check_ids("input_ids", input_ids, self.config.vocab_size, "vocab_size")
     _check_room(self, input_ids, max_new_tokens)
     mask = _prompt_mask(input_ids, attention_mask, pad, eos)
     was_training = self.training

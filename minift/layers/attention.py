@@ -13,6 +13,7 @@ Vaswani et al. 2017, section 3.2.1. Three backends compute the same function:
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,7 @@ from minift.errors import InputError, one_of
 from minift.layers.mask import causal_mask
 
 BACKENDS = ("triton", "torch", "eager")
+KERNEL_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _default: ContextVar[str | None] = ContextVar("attention_backend", default=None)
 
 
@@ -123,27 +125,23 @@ def _with_causal(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
     return causal if mask is None else mask & causal
 
 
-def _kernel_cannot(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout_p: float
-) -> str | None:
-    """What keeps the Triton kernel from serving this call, or ``None``."""
+def _kernel_lacks(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout_p: float) -> str:
+    """What this call needs and the Triton kernel does not have; empty if it can serve the call."""
     if mask is not None:
-        return "a padding mask"
+        return "padding mask"
     if dropout_p > 0.0:
         return "dropout"
     if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
-        return "gradients"
-    return None
+        return "backward pass"
+    if q.dtype not in KERNEL_DTYPES or not 8 <= q.shape[-1] <= 256:
+        return "way for this dtype or head size"
+    return ""
 
 
 def _choose(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout_p: float) -> str:
-    if not q.is_cuda or _kernel_cannot(q, k, v, mask, dropout_p):
+    if not q.is_cuda or _kernel_lacks(q, k, v, mask, dropout_p):
         return "torch"
-    try:
-        import triton  # noqa: F401
-    except ImportError:
-        return "torch"
-    return "triton"
+    return "triton" if find_spec("triton") is not None else "torch"
 
 
 def _triton(
@@ -155,11 +153,14 @@ def _triton(
     dropout_p: float,
     scale: float | None,
 ) -> Tensor:
-    if missing := _kernel_cannot(q, k, v, mask, dropout_p):
-        raise InputError(
-            f"backend: 'triton' was given {missing}, which its kernel does not support; "
-            "right: 'torch', 'eager' or None"
-        )
-    from kernels import attention as kernel
+    if missing := _kernel_lacks(q, k, v, mask, dropout_p):
+        right = "'torch', 'eager' or None"
+        raise InputError(f"backend: 'triton' has no {missing} yet; right: {right}")
+    try:
+        import kernels
 
-    return kernel(q, k, v, causal=causal, scale=scale)
+        y = kernels.attention(q, k, v, causal=causal, scale=scale)
+    except ImportError as error:
+        raise InputError(f"backend: 'triton': {error}") from None
+    assert isinstance(y, Tensor)  # a pair only with return_lse
+    return y

@@ -116,6 +116,8 @@ def filling(folder: str | os.PathLike[str]) -> Iterator[Path]:
         InputError: it cannot be made or written.
     """
     folder = Path(folder)
+    if folder.is_file():
+        raise InputError(f"{folder}: is a file; right: a folder's name")
     try:
         if folder.is_dir():
             yield folder

@@ -58,12 +58,14 @@ def load(
         raise one_of("dtype", dtype_name(dtype), [dtype_name(known) for known in DTYPES])
     folder = checkpoint_folder(name_or_path)
     data = read_config_file(folder)
-    saved_as = (data.get("architectures") or [None])[0]
     with _naming(folder / "config.json"):
-        family = _family(data)
+        family, saved_as = _family(data), _architecture(data)
+    if task is not None and task not in family.tasks:
+        raise one_of("task", task, sorted(family.tasks))
+    with _naming(folder / "config.json"):
         cls = _class(family, saved_as, task)
         config = family.config.from_dict({**data, **_generation_ids(family, folder)})
-    is_own = family.classes.get(saved_as) is cls
+    is_own = saved_as is not None and family.classes.get(saved_as) is cls
     config = _with_labels(config, id2label, cls, is_own)
     model = _empty(cls, config, dtype)
     tensors = read_tensors(folder)
@@ -152,8 +154,8 @@ def checkpoint_folder(name_or_path: str | os.PathLike[str]) -> Path:
     path = Path(name_or_path)
     if path.exists() or str(name_or_path) not in ASSETS:
         if not path.exists() and path.name == str(name_or_path):
-            known = ", ".join(ASSETS)
-            raise InputError(f"model: no folder {str(path)!r} and no asset of that name ({known})")
+            error = str(one_of("model", str(path), ASSETS)).replace("unknown", "no folder")
+            raise InputError(error.replace("; known", " and no asset of that name; known"))
         return path
     from minift.assets import fetch
 
@@ -182,9 +184,17 @@ def _family(data: Mapping[str, Any]) -> Family:
     model_type = data.get("model_type")
     if model_type is None:
         raise InputError(f"model_type is missing; known: {', '.join(FAMILIES)}")
-    if model_type not in FAMILIES:
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise one_of("model_type", model_type, sorted(FAMILIES))
     return FAMILIES[model_type]
+
+
+def _architecture(data: Mapping[str, Any]) -> str | None:
+    """The class that the checkpoint was saved from."""
+    names = data.get("architectures") or [None]
+    if not isinstance(names, list):
+        raise InputError(f"architectures={names!r}; right: a list with one class name")
+    return names[0]
 
 
 def family_of(model: nn.Module) -> Family:
@@ -197,8 +207,6 @@ def family_of(model: nn.Module) -> Family:
 
 def _class(family: Family, saved_as: str | None, task: str | None) -> type[nn.Module]:
     if task is not None:
-        if task not in family.tasks:
-            raise one_of("task", task, sorted(family.tasks))
         return family.tasks[task]
     if saved_as is None:
         return next(iter(family.classes.values()))
@@ -217,6 +225,9 @@ def _with_labels(config: Any, given: Any, cls: type[nn.Module], is_own: bool) ->
         if not is_own:
             raise InputError("id2label: None; right: the class names of the new head")
         return config
+    if not isinstance(given, Iterable) or isinstance(given, str):
+        right = "the class names, a list or {0: name, 1: name, …}"
+        raise InputError(f"id2label: {given!r}; right: {right}")
     names = given if isinstance(given, Mapping) else dict(enumerate(given))
     labels = read_labels({"id2label": names})
     held = config.id2label or {0: "LABEL_0", 1: "LABEL_1"}

@@ -136,26 +136,24 @@ def truncate(
     """Cut one or two lists of ids until ``room`` ids are left.
 
     ``longest_first`` shortens the longer list to the length of the shorter one, then both alike
-    (the second keeps one more when ``room`` is odd and they were in order of length);
+    (an odd id stays with the longer list; with the second, if they are equally long);
     ``only_first`` and ``only_second`` leave the other list whole.
 
     Raises:
-        InputError: the list to be cut is too short, or there is no second list.
+        InputError: nothing would be left of the list to be cut, or there is no second list.
     """
     n, m = len(first), len(second or [])
     excess = n + m - room
     if excess <= 0:
         return first, second
-    if strategy == "longest_first":
-        n, m = _longest_first(n, m, room) if second is not None else (room, 0)
-    elif strategy == "only_first":
-        n -= excess
-    elif second is None:
+    if strategy == "only_second" and second is None:
         raise InputError("truncation: 'only_second' needs a text_pair; right would be True")
+    if strategy == "longest_first":
+        n, m = (room, 0) if second is None else _longest_first(n, m, room)
+    elif excess >= (n if strategy == "only_first" else m):
+        raise InputError(f"truncation: {strategy!r} cannot take away {excess} tokens; pass True")
     else:
-        m -= excess
-    if min(n, m) < 0:
-        raise InputError(f"truncation: {strategy!r} cannot take away {excess} ids; try True")
+        n, m = (n - excess, m) if strategy == "only_first" else (n, m - excess)
     return _cut(first, n, side), None if second is None else _cut(second, m, side)
 
 

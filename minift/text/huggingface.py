@@ -45,8 +45,9 @@ class HuggingFaceTokenizer:
         """
         from transformers import AutoTokenizer
 
+        careful = {"local_files_only": True, "trust_remote_code": False}
         try:
-            return cls(AutoTokenizer.from_pretrained(Path(folder), local_files_only=True))
+            return cls(AutoTokenizer.from_pretrained(Path(folder), **careful))
         except InputError:
             raise
         except Exception as error:  # the Rust library raises bare Exception

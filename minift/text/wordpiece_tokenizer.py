@@ -91,13 +91,14 @@ class WordPieceTokenizer:
         self.padding_side, self.truncation_side = config.padding_side, config.truncation_side
 
     def _set_added_tokens(self, added: tuple[AddedToken, ...]) -> None:
-        self._token_of = {id_: token for token, id_ in self.vocab.items()}
-        self._token_of |= {token.id: token.content for token in added}
-        self._special_ids = {token.id for token in added if token.special}
-        self._in_original = AddedTokenFinder({t.content: t for t in added if not t.normalized})
         normalize = self.config.normalizer
+        original = {token.content: token for token in added if not token.normalized}
         normalized = {_text(normalize(t.content)): t for t in added if t.normalized}
+        self._in_original = AddedTokenFinder(original)
         self._in_normalized = AddedTokenFinder(normalized) if normalized else None
+        self._special_ids = {token.id for token in added if token.special}
+        self._token_of = {id_: token for token, id_ in self.vocab.items()}
+        self._token_of |= {t.id: text for text, t in (original | normalized).items()}
 
     def __len__(self) -> int:
         """Size of the vocabulary with the added tokens."""

@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import re
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -154,5 +155,5 @@ def test_every_counterpart_is_pinned_and_has_only_single_files_under_their_own_n
     assert with_hub == {"minilm", "gpt2-bpe", "smollm2"}
     for name in with_hub:
         asset = ASSETS[name]
-        assert len(asset.hub.revision) == 40 and asset.hub.repo.count("/") == 1
+        assert re.fullmatch("[0-9a-f]{40}", asset.hub.revision) and asset.hub.repo.count("/") == 1
         assert not asset.trees and not any(member.verses for member in asset.members)

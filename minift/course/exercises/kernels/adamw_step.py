@@ -12,7 +12,7 @@ from torch import Tensor
 
 from minift.course.exercise import Exercise, Inputs
 from minift.course.inputs import normal
-from minift.course.launch import Part, launch
+from minift.course.launch import Compiles, Part, launch
 from minift.course.trial import LEAVES_INPUTS, Counterexample
 
 # Exact in binary, so that 1 - β is exact in fp32 too; large, so that no term hides in rounding.
@@ -54,6 +54,11 @@ def train(kernel: Any, p: Tensor, grads: Tensor, weight_decay: float, block: int
     return {"p, m and v": {"m": m, "v": v, "p": p}, "bytes": moved / grads.numel()}
 
 
+def real() -> Iterator[Inputs]:
+    tensors, scalars = [torch.empty(8)] * 4, (LR, BETA1, BETA2, EPS, 0.25, 0.5, 0.5)
+    yield {"args": (*tensors, 8, *scalars), "constants": {"BLOCK": 1024}}
+
+
 STATE = "p, m and v"
 exercise = Exercise(
     "kernels.adamw_step",
@@ -69,6 +74,7 @@ exercise = Exercise(
             "Something is read or written twice.",
             part="bytes",
         ),
+        Compiles("compiles for a GPU (sm_90)", real, "The compiler takes less than Python does."),
     ),
     hints=(
         "Offsets and mask are those of vector_add. Load p, g, m and v once each.",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from minift.course.exercise import Exercise, Inputs
 from minift.course.inputs import counting, normal
-from minift.course.launch import Part, launch
+from minift.course.launch import Compiles, Part, launch
 from minift.course.properties import in_dtypes
 
 
@@ -34,6 +34,10 @@ def add(kernel: Any, x: Tensor, y: Tensor, block: int) -> dict[str, Any]:
     return {"out": out, "bytes": (moved.loaded + moved.stored) / x.numel()}
 
 
+def real() -> Iterator[Inputs]:
+    yield {"args": (*[torch.empty(8)] * 3, 8), "constants": {"BLOCK": 1024}}
+
+
 exercise = Exercise(
     "kernels.vector_add",
     "The first kernel: adding two vectors",
@@ -53,6 +57,7 @@ exercise = Exercise(
             "Something is read or written twice.",
             part="bytes",
         ),
+        Compiles("compiles for a GPU (sm_90)", real, "The compiler takes less than Python does."),
     ),
     hints=(
         "`tl.program_id(0)` says which program this is. Its elements are "

@@ -1,0 +1,335 @@
+"""Prove the kernels without a GPU, in numbers and in machine code.
+
+:func:`verify` runs the cases of :mod:`kernels.checks` in the corrected interpreter (numbers,
+bounds, races, exact traffic) and compiles the shipped layouts for four architectures (registers,
+spills, shared memory, instructions). ``python -m kernels verify`` prints the table.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from kernels.adamw import BLOCK, _adamw
+from kernels.checks import (
+    LAYOUTS,
+    AdamWCase,
+    AttentionCase,
+    Outcome,
+    check_adamw,
+    check_attention,
+)
+from kernels.flash_attention import CONFIGS, _forward
+from kernels.lab.compiler import Compiled, compile_for, example
+
+ARCHITECTURES = ("sm_80", "sm_90", "sm_100", "gfx942")
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+_WIDE = re.compile(r"\.128|dwordx4|UTMALDG")
+
+
+@dataclass(frozen=True)
+class NumberRow:
+    """One kernel and dtype in the interpreter: every number summed or the worst over the cases."""
+
+    kernel: str
+    dtype: str
+    cases: int
+    worst_error: float  # as a share of its bound
+    out_of_bounds: int
+    races: int
+    bytes_moved: int
+    bytes_needed: int
+
+    @property
+    def ok(self) -> bool:
+        clean = not self.out_of_bounds and not self.races
+        return clean and self.worst_error <= 1 and self.bytes_moved == self.bytes_needed
+
+
+@dataclass(frozen=True)
+class MachineRow:
+    """One kernel, dtype and shape compiled for one architecture."""
+
+    kernel: str
+    dtype: str
+    variant: str
+    arch: str
+    registers: int
+    spills_in_loop: int
+    shared_bytes: int
+    occupancy: float
+    blocks: int  # a multiprocessor; 0 when the kernel cannot launch
+    tensor_core: int  # instructions in the whole kernel
+    tensor_core_needed: bool
+    wide: int  # global-memory instructions of 128 bits or more
+    mix: dict[str, int]  # of the main loop, or of the whole kernel if it has no loop
+
+    @property
+    def ok(self) -> bool:
+        fits = self.registers > 0 and self.blocks > 0 and self.spills_in_loop == 0
+        return fits and self.wide > 0 and (self.tensor_core > 0 or not self.tensor_core_needed)
+
+
+Row = NumberRow | MachineRow
+
+
+def verify(
+    names: Sequence[str] = (),
+    *,
+    quick: bool = False,
+    progress: Callable[[str], None] = lambda message: None,
+) -> list[Row]:
+    """Check the named kernels (all of them by default).
+
+    Args:
+        names: keys of :data:`KERNELS`.
+        quick: fewer cases and one architecture, a few seconds instead of most of a minute.
+        progress: called with a short line before each part.
+
+    Returns a row for each kernel and dtype, then one for each compiled variant; all hold when
+    every ``row.ok`` is true.
+
+    Raises: ``ValueError`` for a name that is not known.
+    """
+    for name in names:
+        if name not in KERNELS:
+            raise ValueError(f"unknown kernel {name!r}; known: {', '.join(KERNELS)}")
+    chosen = [KERNELS[name] for name in names or KERNELS]
+    rows: list[Row] = []
+    for number_rows, _ in chosen:
+        rows += number_rows(quick, progress)
+    for _, machine_rows in chosen:
+        rows += machine_rows(quick, progress)
+    return rows
+
+
+def format_table(rows: Iterable[Row]) -> str:
+    """The rows as two aligned tables of plain text."""
+    rows = list(rows)
+    numbers = [
+        [
+            row.kernel,
+            row.dtype,
+            str(row.cases),
+            f"{row.worst_error:.2f}",
+            str(row.out_of_bounds),
+            str(row.races),
+            f"{row.bytes_moved / row.bytes_needed:.3f}",
+            _verdict(row),
+        ]
+        for row in rows
+        if isinstance(row, NumberRow)
+    ]
+    machine = [
+        [
+            row.kernel,
+            row.dtype,
+            row.variant,
+            row.arch,
+            str(row.registers),
+            str(row.spills_in_loop),
+            f"{row.shared_bytes:,}",
+            f"{row.occupancy:.0%}",
+            _mix(row.mix),
+            _verdict(row),
+        ]
+        for row in rows
+        if isinstance(row, MachineRow)
+    ]
+    number_head = "kernel dtype cases error/bound out-of-bounds races bytes/minimum verdict"
+    machine_head = "kernel dtype variant arch registers spills shared occupancy main-loop verdict"
+    parts = [(number_head, numbers), (machine_head, machine)]
+    return "\n\n".join(_aligned([head.split(), *body]) for head, body in parts if body)
+
+
+def as_json(rows: Iterable[Row]) -> dict[str, Any]:
+    """The rows as one JSON object: ``ok``, ``numbers``, ``machine``."""
+    rows = list(rows)
+    tables = {"numbers": NumberRow, "machine": MachineRow}
+    return {
+        "ok": all(row.ok for row in rows),
+        **{
+            name: [{**asdict(row), "ok": row.ok} for row in rows if isinstance(row, kind)]
+            for name, kind in tables.items()
+        },
+    }
+
+
+# ---- attention
+
+
+def attention_cases(dtype: torch.dtype, quick: bool) -> list[AttentionCase]:
+    """Ragged lengths, head dims, groups and layouts; the last one runs the shipped layout."""
+    shapes = [(1, 1, 8), (17, 33, 24), (65, 100, 64), (133, 31, 40)]
+    shapes += [] if quick else [(31, 133, 128), (64, 64, 16), (2, 65, 256), (100, 15, 80)]
+    cases = [
+        AttentionCase(
+            m,
+            n,
+            d,
+            dtype,
+            causal=causal,
+            heads=2 + 2 * (i % 2),
+            kv_heads=1 + i % 2,
+            layout=LAYOUTS[i % len(LAYOUTS)],
+            seed=i,
+        )
+        for i, (m, n, d) in enumerate(shapes)
+        for causal in (False, True)
+    ]
+    return [*cases, AttentionCase(200, 190, 64, dtype, causal=True, config=None)]
+
+
+def _attention_numbers(quick: bool, progress: Callable[[str], None]) -> list[Row]:
+    rows: list[Row] = []
+    for name, dtype in DTYPES.items():
+        progress(f"attention {name}: numbers")
+        cases = attention_cases(dtype, quick)
+        rows.append(_number_row("attention", name, [check_attention(c, strict=False) for c in cases]))
+    return rows
+
+
+def compile_attention(dtype: torch.dtype, d: int, arch: str, *, causal: bool = True) -> Compiled:
+    """The shipped layout for this dtype and head dim, as a long causal call would compile it."""
+    block_d = max(16, 1 << (d - 1).bit_length())
+    config = CONFIGS[dtype.itemsize, block_d]
+    q, kv = example((2, 4, 1024, d), dtype), example((2, 2, 1024, d), dtype)
+    strides = [stride for t in (q, kv, kv, q) for stride in t.stride()]
+    return compile_for(
+        _forward,
+        *(q, kv, kv, q, None),
+        *strides,
+        *(0.125, 4, 2, 1024, 1024),
+        D=d,
+        BLOCK_M=config.block_m,
+        BLOCK_N=config.block_n,
+        BLOCK_D=block_d,
+        CAUSAL=causal,
+        NEGATE=False,
+        num_warps=config.num_warps,
+        num_stages=config.num_stages,
+        arch=arch,
+    )
+
+
+def _attention_machine(quick: bool, progress: Callable[[str], None]) -> list[Row]:
+    variants = [("fp16", 64)] if quick else [("fp16", 64), ("fp16", 128), ("bf16", 64), ("fp32", 64)]
+    rows: list[Row] = []
+    for arch in ("sm_90",) if quick else ARCHITECTURES:
+        for name, d in variants:
+            progress(f"attention {name}, D = {d}: {arch}")
+            compiled = compile_attention(DTYPES[name], d, arch)
+            # fp32 keeps full precision, for which NVIDIA's tensor cores have no instruction.
+            needed = name != "fp32"
+            rows.append(_machine_row("attention", name, f"D={d}", compiled, needed))
+    return rows
+
+
+# ---- AdamW
+
+
+def adamw_cases(quick: bool) -> list[AdamWCase]:
+    """Tails of every kind, with and without decay, large and small steps."""
+    lengths = (1, 1023, 1024, 1025)
+    cases = [AdamWCase(), AdamWCase(lengths=lengths, steps=2, block=None, seed=1)]
+    if not quick:
+        cases += [
+            AdamWCase(weight_decay=0.0, seed=2),
+            AdamWCase(lr=1e-3, betas=(0.4, 0.95), seed=3),
+            AdamWCase(lr=1e-4, eps=1e-6, seed=4, steps=10),
+        ]
+    return cases
+
+
+def _adamw_numbers(quick: bool, progress: Callable[[str], None]) -> list[Row]:
+    progress("adamw fp32: numbers")
+    outcomes = [check_adamw(case, strict=False) for case in adamw_cases(quick)]
+    return [_number_row("adamw", "fp32", outcomes)]
+
+
+def compile_adamw(arch: str) -> Compiled:
+    """The shipped layout, with every tensor aligned to 16 bytes."""
+    return compile_for(
+        _adamw,
+        example((8, 5), torch.int64),
+        example((8, 7), torch.float32),
+        example((64, 2), torch.int32),
+        ALIGNED=True,
+        BLOCK=BLOCK,
+        num_warps=4,
+        enable_fp_fusion=False,
+        arch=arch,
+    )
+
+
+def _adamw_machine(quick: bool, progress: Callable[[str], None]) -> list[Row]:
+    rows: list[Row] = []
+    for arch in ("sm_90",) if quick else ARCHITECTURES:
+        progress(f"adamw: {arch}")
+        rows.append(_machine_row("adamw", "fp32", "aligned", compile_adamw(arch), False))
+    return rows
+
+
+KERNELS = {
+    "attention": (_attention_numbers, _attention_machine),
+    "adamw": (_adamw_numbers, _adamw_machine),
+}
+
+
+# ---- rows and text
+
+
+def _number_row(kernel: str, dtype: str, outcomes: list[Outcome]) -> NumberRow:
+    return NumberRow(
+        kernel=kernel,
+        dtype=dtype,
+        cases=len(outcomes),
+        worst_error=max(o.ratio for o in outcomes),
+        out_of_bounds=sum(len(o.report.out_of_bounds) for o in outcomes),
+        races=sum(len(o.report.races) for o in outcomes),
+        bytes_moved=sum(o.bytes_moved for o in outcomes),
+        bytes_needed=sum(o.bytes_needed for o in outcomes),
+    )
+
+
+def _machine_row(
+    kernel: str, dtype: str, variant: str, compiled: Compiled, tensor_core_needed: bool
+) -> MachineRow:
+    loops = compiled.main_loops
+    mix: Counter[str] = loops[0].mix if loops else compiled.instruction_mix
+    return MachineRow(
+        kernel=kernel,
+        dtype=dtype,
+        variant=variant,
+        arch=compiled.arch,
+        registers=compiled.registers,
+        spills_in_loop=compiled.spills_in_loop,
+        shared_bytes=compiled.shared_bytes,
+        occupancy=compiled.occupancy,
+        blocks=compiled.blocks_per_multiprocessor,
+        tensor_core=compiled.instruction_mix["mma"],
+        tensor_core_needed=tensor_core_needed,
+        wide=sum(n for op, n in compiled.opcodes("global").items() if _WIDE.search(op)),
+        mix=dict(mix),
+    )
+
+
+def _mix(counts: dict[str, int]) -> str:
+    """The classes that decide: tensor cores, exponentials, arithmetic, memory; the rest as one."""
+    shown = [k for k in ("mma", "exp2", "fp32", "integer", "shared", "global") if k in counts]
+    rest = sum(n for kind, n in counts.items() if kind not in shown)
+    return " ".join([*(f"{kind}:{counts[kind]}" for kind in shown), f"other:{rest}"])
+
+
+def _verdict(row: Row) -> str:
+    return "ok" if row.ok else "FAILED"
+
+
+def _aligned(table: list[list[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in table)
+    return "\n".join(line.rstrip() for line in lines)

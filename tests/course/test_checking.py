@@ -1,0 +1,234 @@
+"""``check`` itself: its three outcomes, what it says, and inputs that are wrong in other ways."""
+
+import re
+
+import pytest
+import torch
+
+from minift.course import CheckFailed, check, examine, find
+from minift.errors import InputError
+
+
+def not_implemented(q, k):
+    raise NotImplementedError
+
+
+def not_implemented_with_words(q, k):
+    """A contract."""
+    raise NotImplementedError("later")
+
+
+def dots(q, k): ...
+
+
+def passes(q, k):
+    pass
+
+
+def returns_nothing(q, k):
+    return None
+
+
+def half_written(q, k):
+    width = q.shape[-1]
+    if width > 0:
+        raise NotImplementedError
+    return q
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [not_implemented, not_implemented_with_words, dots, passes, returns_nothing, half_written],
+)
+def test_a_stub_is_not_attempted_and_no_error(fn, capsys):
+    check("attention.scores", fn)
+    printed = capsys.readouterr().out
+    assert printed.startswith("attention.scores: not attempted yet\n")
+    assert 'hint("attention.scores")' in printed
+
+
+def test_a_test_suite_can_require_the_answer():
+    with pytest.raises(CheckFailed, match="not attempted"):
+        check("attention.scores", dots, required=True)
+    check("attention.scores", find("attention.scores").answer, required=True)
+
+
+def test_right_lists_what_was_verified(capsys):
+    check("attention.scores", find("attention.scores").answer)
+    assert capsys.readouterr().out == (
+        "attention.scores: right\n"
+        "  - equals q kᵀ / √D in fp64 (16 inputs)\n"
+        "  - keeps the dtype: float64, float16, bfloat16 (48 inputs)\n"
+        "  - has the right gradient (16 inputs)\n"
+        "  - leaves its inputs as they were\n"
+    )
+
+
+def test_wrong_says_property_input_values_and_mistake():
+    with pytest.raises(CheckFailed) as caught:
+        check("attention.scores", lambda q, k: q @ k.mT)
+    assert str(caught.value) == (
+        "attention.scores: wrong\n"
+        "  property equals q kᵀ / √D in fp64\n"
+        "  input    q = float32 (1, 1, 1, 4) [[[[1, 2, 3, 4]]]], "
+        "k = float32 (1, 1, 2, 4) [[[[2, 3, 4, 5], [6, 7, 8, 9]]]]\n"
+        "  right    float32 (1, 1, 1, 2) [[[[20, 40]]]]\n"
+        "  yours    float32 (1, 1, 1, 2) [[[[40, 80]]]]\n"
+        "  mistake  The scores are not divided by √D: they grow with the head's width.\n"
+        '  next     hint("attention.scores")'
+    )
+    assert caught.value._render_traceback_() == str(caught.value).splitlines()
+    assert isinstance(caught.value, AssertionError)
+
+
+def test_the_same_failure_prints_the_same_text():
+    texts = {str(examine("attention.softmax", lambda s: s.exp())) for _ in range(3)}
+    assert len(texts) == 1
+    assert not re.search(r"0x[0-9a-f]{6}| at /|\d\.\d{7}", texts.pop())
+
+
+def test_nothing_is_left_of_a_check_in_the_inputs_of_the_next():
+    def spoils(q, k):
+        q.fill_(7.0)
+        return q @ k.mT
+
+    first = examine("attention.scores", spoils)
+    assert first.failure.claim == "leaves its inputs as they were"
+    assert "[[[[7, 7, 7, 7]]]]" in first.failure.yours
+    assert "[[[[1, 2, 3, 4]]]]" in first.failure.right
+    assert examine("attention.scores", find("attention.scores").answer).state == "right"
+
+
+def test_lists_changed_in_place_are_noticed():
+    def pops(labels, word_ids):
+        labels.append(0)
+        return find("ner.align_labels").answer(labels, word_ids)
+
+    assert "labels was changed" in examine("ner.align_labels", pops).failure.yours
+
+
+def test_an_error_is_shown_with_its_line():
+    def crashes(q, k):
+        return q @ k
+
+    failure = examine("attention.scores", crashes).failure
+    assert failure.claim == "runs on every valid input"
+    assert failure.yours.startswith("raised RuntimeError: ")
+    assert failure.yours.endswith("at `return q @ k`")
+
+
+@pytest.mark.parametrize(
+    ("fn", "yours"),
+    [
+        (lambda q: q, "(q)"),
+        (lambda q, k, v: q, "(q, k, v)"),
+        ("not a function", "str, which is not a function"),
+        (None, "NoneType, which is not a function"),
+    ],
+)
+def test_what_cannot_be_called_as_agreed(fn, yours):
+    failure = examine("attention.scores", fn).failure
+    assert failure.claim == "takes the agreed arguments"
+    assert failure.yours == yours
+
+
+def test_other_names_and_defaults_of_arguments_are_fine():
+    def scores(query, key, scale=None):
+        return query @ key.mT * (scale or query.shape[-1] ** -0.5)
+
+    assert examine("attention.scores", scores).state == "right"
+
+
+@pytest.mark.parametrize(
+    ("fn", "claim", "yours", "right"),
+    [
+        (lambda q, k: (q @ k.mT).tolist(), None, "a list: [[[[40.0, 80.0]]]]", "a float32 tensor"),
+        (
+            lambda q, k: (q @ k.mT)[0],
+            None,
+            "float32 tensor of shape (1, 1, 2)",
+            "shape (1, 1, 1, 2)",
+        ),
+        (lambda q, k: (q @ k.mT / 2).long(), None, "int64 tensor", "dtype float32"),
+        (lambda q, k: (q @ k.mT / 2).tolist() and None, "returns a value", "None", "a value"),
+    ],
+)
+def test_type_shape_and_dtype_have_their_own_words(fn, claim, yours, right):
+    failure = examine("attention.scores", fn).failure
+    assert failure.claim == (claim or "equals q kᵀ / √D in fp64")
+    assert failure.yours.startswith(yours)
+    assert failure.right.startswith(right)
+
+
+def test_a_forgotten_return_is_told_apart_from_a_stub():
+    def forgets(q, k):
+        q @ k.mT / q.shape[-1] ** 0.5
+
+    failure = examine("attention.scores", forgets).failure
+    assert failure.claim == "returns a value"
+    assert "`return`" in failure.mistake
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        lambda x: x.detach(),
+        lambda x: torch.tensor(x.tolist(), dtype=x.dtype),
+        lambda x: torch.from_numpy(x.float().detach().numpy()).to(x.dtype) if x.dtype != torch.float64 else x,
+    ],
+)  # fmt: skip
+def test_values_that_leave_autograd_are_noticed(cut):
+    answer = find("attention.split_heads").answer
+    failure = examine("attention.split_heads", lambda x, n: cut(answer(x, n))).failure
+    assert failure.claim == "has the right gradient"
+    assert "left autograd" in failure.mistake
+
+
+def test_a_wrong_gradient_behind_right_values_is_noticed():
+    class Doubled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, grad):
+            return 2 * grad
+
+    answer = find("attention.scores").answer
+    outcome = examine("attention.scores", lambda q, k: Doubled.apply(answer(q, k)))
+    assert outcome.failure.claim == "has the right gradient"
+    assert len(outcome.verified) == 2
+
+
+def test_a_slightly_wrong_number_is_noticed():
+    answer = find("attention.scores").answer
+    assert examine("attention.scores", lambda q, k: answer(q, k) * 1.00001).state == "wrong"
+
+
+def test_one_wrong_element_among_many_is_located():
+    def almost(queries, keys):
+        mask = find("attention.causal_mask").answer(queries, keys)
+        mask[-1, 0] = mask[-1, 0] ^ (keys > 20)
+        return mask
+
+    failure = examine("attention.causal_mask", almost).failure
+    assert failure.given == "queries = 64, keys = 64"
+    assert failure.yours == "False at [63, 0] of bool tensor of shape (64, 64)"
+    assert failure.right == "True"
+
+
+def test_a_learner_cannot_reach_the_expected_values_through_the_inputs():
+    """Each run gets its own copies: what is kept from one is no use in the next."""
+    seen = []
+
+    def keeps(q, k):
+        seen.append((q, k))
+        return find("attention.scores").answer(q, k)
+
+    examine("attention.scores", keeps)
+    assert len({q.data_ptr() for q, _ in seen}) == len(seen)
+
+
+def test_an_unknown_exercise_is_an_input_error():
+    with pytest.raises(InputError, match="exercise: unknown 'attention.score'"):
+        check("attention.score", dots)

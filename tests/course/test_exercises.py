@@ -1,0 +1,97 @@
+"""Every exercise: the stub is not attempted, the solution is right, each wrong answer is named."""
+
+import ast
+import inspect
+
+import pytest
+
+from minift.course import find, names
+from minift.course.audit import audit
+from minift.course.exercise import plain
+from minift.course.help import Source, hint, solution
+from minift.errors import InputError
+
+FIRST = [
+    "attention.causal_mask", "attention.scores", "attention.softmax", "attention.split_heads",
+    "kernels.adamw_step", "kernels.vector_add", "ner.align_labels", "ner.entities", "ner.f1",
+    "start.next_word",
+]  # fmt: skip
+
+
+def test_the_first_exercises_are_there():
+    assert set(FIRST) <= set(names())
+    assert names() == sorted(names())
+
+
+@pytest.mark.parametrize("name", names())
+def test_audit(name):
+    rows = list(audit([name]))
+    assert [row.answer for row in rows[:2]] == ["stub", "solution"]
+    assert len(rows) >= 5
+    slipped = [(row.answer, row.state, row.said) for row in rows if not row.ok]
+    assert slipped == []
+
+
+@pytest.mark.parametrize("name", names())
+def test_an_exercise_is_complete(name):
+    exercise = find(name)
+    assert exercise.name == name
+    assert exercise.function == name.rpartition(".")[2]
+    assert len({mistake.sentence for mistake in exercise.mistakes}) >= 3
+    assert len(exercise.hints) >= 2
+    assert inspect.getdoc(plain(exercise.start)), "the stub has no contract"
+    stub, answer = (inspect.signature(plain(f)) for f in (exercise.start, exercise.answer))
+    assert list(stub.parameters) == list(answer.parameters)
+    for sentence in [*(m.sentence for m in exercise.mistakes), *exercise.hints]:
+        assert sentence.rstrip("?")[-1] in ".?:'" or sentence.endswith("?"), sentence
+
+
+@pytest.mark.parametrize("name", names())
+def test_sources_are_what_a_learner_reads(name):
+    exercise = find(name)
+    for text in (exercise.stub_source(), exercise.solution_source()):
+        functions = [n for n in ast.parse(text).body if isinstance(n, ast.FunctionDef)]
+        assert [f.name for f in functions] == [exercise.function]
+        assert "exercise." not in text
+    assert exercise.stub_source() != exercise.solution_source()
+
+
+def test_functions_have_one_name_each():
+    topics = [name.rpartition(".")[2] for name in names()]
+    assert len(topics) == len(set(topics))
+
+
+def test_hints_come_in_steps_and_begin_again(capsys):
+    hints = find("ner.f1").hints
+    for _ in range(len(hints) + 1):
+        hint("ner.f1")
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == f"Hint 1 of 3: {hints[0]}"
+    assert printed[2] == f"Hint 3 of 3: {hints[2]}"
+    assert printed[3] == 'That was the last hint. One right answer: solution("ner.f1")'
+    assert printed[4] == printed[0]
+
+
+def test_hints_of_two_exercises_do_not_mix(capsys):
+    hint("ner.entities")
+    hint("ner.align_labels")
+    assert [line[:11] for line in capsys.readouterr().out.splitlines()] == ["Hint 1 of 3"] * 2
+
+
+def test_solution_is_source_that_a_notebook_shows_as_code():
+    text = solution("attention.scores")
+    assert isinstance(text, Source)
+    assert text.startswith("def scores(q: Tensor, k: Tensor) -> Tensor:")
+    assert text._repr_markdown_().startswith("```python\ndef scores(")
+
+
+@pytest.mark.parametrize("call", [find, hint, solution])
+def test_an_unknown_exercise_is_named_with_the_nearest(call):
+    with pytest.raises(InputError, match=r"did you mean 'attention\.causal_mask'\?"):
+        call("attention.casual_mask")
+
+
+def test_a_slip_must_fit_the_solution_exactly_once():
+    exercise = find("kernels.vector_add")
+    with pytest.raises(ValueError, match="not in the solution just once"):
+        exercise.slip("never", "offsets", "lanes", "offsets occurs several times.")

@@ -1,0 +1,64 @@
+import pytest
+import torch
+
+from minift.errors import InputError
+from minift.generation.cache import KVCache
+
+
+def fill(cache, pieces, layers=2):
+    """Feed pieces of a sequence to every layer; the concatenation that each step should give."""
+    generator = torch.Generator().manual_seed(0)
+    seen = [[] for _ in range(layers)]
+    for length in pieces:
+        for layer in range(layers):
+            k, v = (torch.randn(2, 3, length, 4, generator=generator) for _ in range(2))
+            seen[layer].append((k, v))
+            keys, values = cache.update(layer, k, v)
+            yield keys, torch.cat([k for k, _ in seen[layer]], dim=2)
+            yield values, torch.cat([v for _, v in seen[layer]], dim=2)
+        cache.advance(length)
+
+
+@pytest.mark.parametrize("capacity", [None, 9, 12])
+def test_it_gives_all_tokens_in_order(capacity):
+    cache = KVCache(capacity)
+    assert cache.length == 0
+    for got, wanted in fill(cache, [4, 1, 1, 3]):
+        assert torch.equal(got, wanted)
+    assert cache.length == 9
+
+
+def test_memory_is_set_aside_once():
+    cache = KVCache(capacity=9)
+    addresses = {got.data_ptr() for got, _ in fill(cache, [4, 1, 1, 3])}
+    assert len(addresses) == 4  # keys and values of two layers
+
+
+def test_too_many_tokens():
+    cache = KVCache(capacity=5)
+    with pytest.raises(InputError) as caught:
+        list(fill(cache, [4, 2]))
+    assert str(caught.value) == "cache: 6 tokens do not fit; right: KVCache(capacity=6)"
+
+
+def test_another_batch_is_refused():
+    for capacity in (None, 9):
+        cache = KVCache(capacity)
+        list(fill(cache, [4]))
+        with pytest.raises(InputError) as caught:
+            cache.update(0, torch.zeros(3, 3, 1, 4), torch.zeros(3, 3, 1, 4))
+        right = "cache: holds 2 sequences, was given 3; right: one cache for each batch"
+        assert str(caught.value) == right
+
+
+def test_gradients_need_the_growing_one():
+    k = torch.zeros(1, 1, 2, 4, requires_grad=True)
+    with pytest.raises(InputError, match=r"keeps no gradients; right: torch.no_grad\(\)"):
+        KVCache(capacity=4).update(0, k, k)
+    with torch.no_grad():
+        KVCache(capacity=4).update(0, k, k)
+    cache = KVCache()
+    cache.update(0, k, k)
+    cache.advance(2)
+    cache.update(0, k, k)[0].sum().backward()
+    assert k.grad.unique().tolist() == [2.0]

@@ -1,0 +1,83 @@
+"""Files appear whole or not at all; reading says what is wrong."""
+
+import os
+
+import pytest
+
+from minift.errors import InputError, one_of
+from minift.files import check_new_folder, new_folder, read_text, write_json, write_text
+
+
+class Stop(Exception):
+    pass
+
+
+def test_new_folder_appears_only_when_the_block_ends(tmp_path):
+    target = tmp_path / "out"
+    with pytest.raises(Stop), new_folder(target) as folder:
+        (folder / "half.txt").write_text("half")
+        assert not target.exists()
+        raise Stop
+    assert list(tmp_path.iterdir()) == []
+    with new_folder(target) as folder:
+        (folder / "a.txt").write_text("a")
+    assert [p.name for p in target.iterdir()] == ["a.txt"]
+
+
+def test_new_folder_replaces_an_old_one_whole(tmp_path):
+    target = tmp_path / "out"
+    target.mkdir()
+    (target / "old.txt").write_text("old")
+    with pytest.raises(Stop), new_folder(target) as folder:
+        (folder / "new.txt").write_text("new")
+        raise Stop
+    assert [p.name for p in target.iterdir()] == ["old.txt"]
+    with new_folder(target) as folder:
+        (folder / "new.txt").write_text("new")
+    assert [p.name for p in target.iterdir()] == ["new.txt"]
+    assert list(tmp_path.iterdir()) == [target]
+    assert os.stat(target).st_mode & 0o777 == 0o755
+
+
+def test_write_text_keeps_the_old_file_when_it_fails(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_write_json_keeps_unicode(tmp_path):
+    write_json(tmp_path / "a.json", {"é": [1, 2.5]})
+    assert (tmp_path / "a.json").read_text(encoding="utf-8").startswith('{\n  "é": [')
+
+
+def test_check_new_folder(tmp_path):
+    check_new_folder("--out", tmp_path / "new")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="is a file"):
+        check_new_folder("--out", tmp_path / "file")
+    with pytest.raises(InputError, match="is not empty"):
+        check_new_folder("--out", tmp_path)
+    check_new_folder("--out", tmp_path, overwrite=True)
+    with pytest.raises(InputError, match="cannot write to"):
+        check_new_folder("--out", tmp_path / "absent" / "deep")
+
+
+def test_read_text_without_and_with_problems(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xef\xbb\xbfhi\n")
+    assert read_text(path) == "hi\n"
+    path.write_bytes(b"one line \x80")
+    with pytest.raises(InputError) as error:
+        read_text(path)
+    assert str(error.value) == f"{path}: byte 0x80 is not UTF-8; right would be UTF-8 text"
+
+
+def test_messages_are_one_line_and_suggest():
+    assert str(InputError("a\n  b")) == "a b"
+    message = str(one_of("asset", "minilmm", ["minilm", "sotu"]))
+    assert message == "asset: unknown 'minilmm'; known: minilm, sotu; did you mean 'minilm'?"
+    assert "did you mean" not in str(one_of("asset", "zzz", ["minilm"]))
