@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs
 """AdamW for a whole model in one launch.
 
 An optimiser step does almost no arithmetic: what it costs is memory traffic and launches. Each
@@ -60,7 +61,9 @@ def _pointer(cell, ALIGNED: tl.constexpr):
 
 
 @triton.jit
-def _update(p_ptr, g_ptr, m_ptr, v_ptr, start, n, constant, MASK: tl.constexpr, BLOCK: tl.constexpr):
+def _update(
+    p_ptr, g_ptr, m_ptr, v_ptr, start, n, constant, MASK: tl.constexpr, BLOCK: tl.constexpr
+):
     decay = tl.load(constant)  # 1 - lr * weight_decay
     one_minus_beta1 = tl.load(constant + 1)
     beta2 = tl.load(constant + 2)
@@ -206,7 +209,7 @@ class AdamW(torch.optim.Optimizer):
             raise
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step for every parameter that has a gradient; returns what ``closure`` returns."""
         loss = None
         if closure is not None:
@@ -240,6 +243,7 @@ class AdamW(torch.optim.Optimizer):
             group["eps"],
             group["weight_decay"],
         )
+        assert param.grad is not None
         grad = _in_layout(param.grad, param)
         return Row(param, grad, state["exp_avg"], state["exp_avg_sq"], constants)
 

@@ -12,11 +12,12 @@ elementwise what rounding the weights and the output can explain.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -45,17 +46,14 @@ class Outcome:
 
 @contextmanager
 def poisoned_memory() -> Iterator[None]:
-    """Inside, ``torch.empty`` holds NaN: an output that a kernel forgets to write shows."""
-    was_on = torch.are_deterministic_algorithms_enabled()
-    was_warning = torch.is_deterministic_algorithms_warn_only_enabled()
-    was_filling = torch.utils.deterministic.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = True
-    try:
+    """Inside, ``torch.empty`` gives NaN: an output that a kernel forgets to write shows."""
+
+    def poisoned(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        return lambda *args, **kwargs: make(*args, **kwargs).fill_(torch.nan)
+
+    makers = {name: poisoned(getattr(torch, name)) for name in ("empty", "empty_like")}
+    with mock.patch.multiple(torch, **makers):
         yield
-    finally:
-        torch.use_deterministic_algorithms(was_on, warn_only=was_warning)
-        torch.utils.deterministic.fill_uninitialized_memory = was_filling
 
 
 # ---- attention
@@ -141,13 +139,15 @@ def check_attention(
     size = size.masked_fill(scores == -torch.inf, 0.0)
     ratio = attention_error(out, exact, scores, size, v)
     ratio = max(ratio, lse_error(lse * math.log(2), exact_lse, size))
-    return Outcome(
-        ratio, report, report.loaded + report.stored, attention_bytes(case, scores)
-    )
+    return Outcome(ratio, report, report.loaded + report.stored, attention_bytes(case, scores))
 
 
 def attention_error(
-    out: torch.Tensor, exact: torch.Tensor, scores: torch.Tensor, size: torch.Tensor, v: torch.Tensor
+    out: torch.Tensor,
+    exact: torch.Tensor,
+    scores: torch.Tensor,
+    size: torch.Tensor,
+    v: torch.Tensor,
 ) -> float:
     """The error of an attention output as a share of its bound; infinite if a NaN differs.
 
@@ -234,8 +234,7 @@ def check_adamw(
             mine = [tuple(t.clone() for t in triple) for triple in old]
             constants = module.step_constants(step, **options)
             rows = [
-                module.Row(p, g, m, v, constants)
-                for (p, m, v), g in zip(mine, grads, strict=True)
+                module.Row(p, g, m, v, constants) for (p, m, v), g in zip(mine, grads, strict=True)
             ]
             module.update(rows, block=case.block or module.BLOCK)
             new = _torch_step(theirs, twins, grads)
@@ -272,7 +271,9 @@ def _torch_step(
     ]
 
 
-def adamw_error(mine: Any, theirs: Triple, old: Triple, grad: torch.Tensor, case: AdamWCase) -> float:
+def adamw_error(
+    mine: Any, theirs: Triple, old: Triple, grad: torch.Tensor, case: AdamWCase
+) -> float:
     """The largest difference after one step from the same state, as a share of its bound.
 
     For the moments the bound is one ulp of the larger of the two terms that are added up: m and

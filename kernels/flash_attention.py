@@ -1,9 +1,10 @@
+# mypy: allow-untyped-defs
 """Attention, forward: softmax(q·kᵀ · scale) · v without ever storing the scores.
 
 Each program owns BLOCK_M queries of one head and walks over the keys in tiles of BLOCK_N. It
-keeps, per query, the largest score so far ``m``, the sum of exponentials ``l`` and the weighted
-sum of values ``acc``; when a tile brings a larger score, ``l`` and ``acc`` are rescaled to it
-(the online softmax). Scores live in base 2 because ``exp2`` is one instruction:
+keeps, per query, the highest score so far (``high``), the sum of exponentials (``total``) and the
+weighted sum of values (``acc``); when a tile brings a higher score, sum and values are rescaled
+to it (the online softmax). Scores live in base 2 because ``exp2`` is one instruction:
 exp(s) = exp2(s · log₂e), and log₂e is folded into the scale.
 
 Sources: Milakov and Gimelshein, "Online normalizer calculation for softmax" (arXiv 1805.02867);
@@ -163,9 +164,7 @@ def _check(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float | Non
 
 def _check_shapes(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
     if k.shape != v.shape:
-        raise ValueError(
-            f"v: expected the shape of k, {tuple(k.shape)}, got {tuple(v.shape)}"
-        )
+        raise ValueError(f"v: expected the shape of k, {tuple(k.shape)}, got {tuple(v.shape)}")
     if (k.shape[0], k.shape[3]) != (q.shape[0], q.shape[3]):
         raise ValueError(
             f"k: expected batch {q.shape[0]} and head_dim {q.shape[3]} as in q, "
@@ -240,33 +239,33 @@ def _forward(
         needed = tl.minimum(N, tl.maximum(0, tl.minimum(first + BLOCK_M, M) + N - M))
     unmasked = unmasked // BLOCK_N * BLOCK_N  # keys in whole tiles that every query here may see
 
-    m = tl.full([BLOCK_M], float("-inf"), tl.float32)
-    l = tl.zeros([BLOCK_M], tl.float32)
+    high = tl.full([BLOCK_M], float("-inf"), tl.float32)
+    total = tl.zeros([BLOCK_M], tl.float32)
     acc = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
     for start in range(0, unmasked, BLOCK_N):
-        m, l, acc = _step(
-            m, l, acc, q, k_head, v_head, start, last, scale,
+        high, total, acc = _step(
+            high, total, acc, q, k_head, v_head, start, last, scale,
             stride_kn, stride_kd, stride_vn, stride_vd, N, D, BLOCK_N, BLOCK_D, False,
         )  # fmt: skip
     for start in range(unmasked, needed, BLOCK_N):
-        m, l, acc = _step(
-            m, l, acc, q, k_head, v_head, start, last, scale,
+        high, total, acc = _step(
+            high, total, acc, q, k_head, v_head, start, last, scale,
             stride_kn, stride_kd, stride_vn, stride_vd, N, D, BLOCK_N, BLOCK_D, True,
         )  # fmt: skip
 
-    # A query that sees no key has l = 0 and acc = 0: its output is zero, its LSE -inf.
-    out = acc * (1.0 / tl.where(l == 0.0, 1.0, l))[:, None]
+    # A query that sees no key has total = 0 and acc = 0: its output is zero, its LSE -inf.
+    out = acc * (1.0 / tl.where(total == 0.0, 1.0, total))[:, None]
     o_tile = _tile(o_ptr + b * stride_ob + h * stride_oh, rows, stride_om, d, stride_od)
     inside = (rows < M)[:, None] & (d < D)[None, :]
     tl.store(o_tile, out.to(o_ptr.dtype.element_ty), mask=inside)
     if lse_ptr is not None:
-        tl.store(lse_ptr + head.to(tl.int64) * M + rows, m + tl.log2(l), mask=rows < M)
+        tl.store(lse_ptr + head.to(tl.int64) * M + rows, high + tl.log2(total), mask=rows < M)
 
 
 @triton.jit
 def _step(
-    m,
-    l,
+    high,
+    total,
     acc,
     q,
     k_head,
@@ -291,18 +290,18 @@ def _step(
     s = tl.dot(q, tl.trans(k), input_precision="ieee")  # (BLOCK_M, BLOCK_N)
     if MASK:
         s = tl.where(keys[None, :] <= last[:, None], s * scale, float("-inf"))
-        m_new = tl.maximum(m, tl.max(s, 1))
-        origin = tl.where(m_new == float("-inf"), 0.0, m_new)  # nothing seen yet: no inf - inf
+        higher = tl.maximum(high, tl.max(s, 1))
+        origin = tl.where(higher == float("-inf"), 0.0, higher)  # nothing seen yet: no inf - inf
         p = tl.exp2(s - origin[:, None])
     else:
-        m_new = tl.maximum(m, tl.max(s, 1) * scale)
-        origin = m_new
+        higher = tl.maximum(high, tl.max(s, 1) * scale)
+        origin = higher
         p = tl.exp2(s * scale - origin[:, None])  # one fused multiply-add a score
-    rescale = tl.exp2(m - origin)
-    l = l * rescale + tl.sum(p, 1)
+    rescale = tl.exp2(high - origin)
+    total = total * rescale + tl.sum(p, 1)
     v = _load(_tile(v_head, keys, stride_vn, d, stride_vd), keys, N, d, D, BLOCK_D, MASK)
     acc = tl.dot(p.to(v.dtype), v, acc * rescale[:, None], input_precision="ieee")
-    return m_new, l, acc
+    return higher, total, acc
 
 
 @triton.jit
@@ -316,9 +315,8 @@ def _load(tile, rows, n_rows, d, D: tl.constexpr, BLOCK_D: tl.constexpr, MASK: t
     """The tile with zeros where it sticks out: below row ``n_rows`` (if MASK) or beyond ``D``."""
     if MASK and D != BLOCK_D:
         return tl.load(tile, mask=(rows < n_rows)[:, None] & (d < D)[None, :], other=0.0)
-    elif MASK:
+    if MASK:
         return tl.load(tile, mask=(rows < n_rows)[:, None], other=0.0)
-    elif D != BLOCK_D:
+    if D != BLOCK_D:
         return tl.load(tile, mask=(d < D)[None, :], other=0.0)
-    else:
-        return tl.load(tile)
+    return tl.load(tile)

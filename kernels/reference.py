@@ -14,7 +14,7 @@ def attention(
     causal: bool = False,
     scale: float | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """softmax(q·kᵀ · scale) · v and log(sum(exp(q·kᵀ · scale))), as ``kernels.attention`` defines them.
+    """softmax(q·kᵀ · scale) · v and log(sum(exp(q·kᵀ · scale))), as ``kernels.attention`` has them.
 
     Shapes: ``q: (B, H, M, D)``, ``k, v: (B, H_kv, N, D)``; returns ``(B, H, M, D)`` and
     ``(B, H, M)``. A query that sees no key gives zeros and -inf.

@@ -96,7 +96,7 @@ def compare(
         input_ids: ``(B, T)``.
         attention_mask: ``(B, T)``; 0 marks padding, on either side.
         labels: for the loss whose gradients are compared; ``None``: a fixed random projection of
-            the last hidden state.
+            all outputs.
         gradients: compare the gradient of every parameter too.
     """
     mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
@@ -160,18 +160,14 @@ def _run(model: Any, inputs: dict[str, Tensor], gradients: bool) -> dict[str, Na
         found["loss"] = output.loss
     quantities = {name: {"": value.detach()} for name, value in found.items()}
     if gradients:
-        scalar = found.get("loss", _projection(output, real))
+        scalar = found["loss"] if "loss" in found else _projection(list(found.values())[1:])
         quantities["gradients"] = _gradients(scalar, dict(model.named_parameters()))
     return quantities
 
 
-def _projection(output: Any, real: Tensor) -> Tensor:
+def _projection(outputs: list[Tensor]) -> Tensor:
     """A scalar that depends on every output: the product with one fixed random direction."""
-    parts = [output.hidden_states[-1][real]]
-    for name in ("pooler_output", "logits"):
-        if getattr(output, name, None) is not None:
-            parts.append(getattr(output, name))
-    flat = torch.cat([part.flatten() for part in parts])
+    flat = torch.cat([output.flatten() for output in outputs])
     direction = torch.randn(flat.shape, generator=torch.Generator().manual_seed(0))
     return (flat * direction.to(flat)).sum()
 

@@ -31,11 +31,10 @@ from triton._C.libtriton import ir
 from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import min_dot_size
 from triton.runtime import interpreter as stock
+from triton.runtime.interpreter import TensorHandle as Handle
 
-from kernels.lab.floats import Array, bf16_to_f32, f32_to_bf16, fma, to_tf32
+from kernels.lab.floats import BF16_NAN, Array, bf16_to_f32, f32_to_bf16, fma, to_tf32
 from kernels.lab.memory import Memory
-
-Handle = stock.TensorHandle
 
 # Operations on pointers whose result still points into the same tensor.
 _KEEP_ORIGIN = (
@@ -224,9 +223,9 @@ def _mask_of(mask: Any, ptrs: Handle) -> Array:
 
 
 def _undefined(shape: tuple[int, ...], dtype: Any, element: Any) -> Array:
-    """What a lane holds that was masked off without ``other``: a value that shows when it is used."""
+    """What a masked-off lane holds when no ``other`` was given: a value that shows when used."""
     if np.issubdtype(dtype, np.floating):
         return np.full(shape, np.nan, dtype)
     if element == tl.bfloat16:
-        return np.full(shape, f32_to_bf16(np.float32(np.nan)), dtype)
+        return np.full(shape, BF16_NAN, dtype)
     return np.zeros(shape, dtype)

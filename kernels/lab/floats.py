@@ -29,7 +29,7 @@ def f32_to_bf16(values: Array, *, toward_zero: bool = False) -> Array:
 
 
 def to_tf32(values: Array) -> Array:
-    """fp32 values with the significand rounded to tf32's 10 bits, ties away from zero (``cvt.rna``)."""
+    """fp32 values with 10 bits of significand, as tf32 has; ties away from zero (``cvt.rna``)."""
     values = np.ascontiguousarray(values, np.float32)
     bits = values.view(np.uint32)
     rounded = ((bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)

@@ -20,7 +20,7 @@ _KINDS = {
     "shared": r"ds_(?!bpermute|permute|swizzle)",
     "global": r"global_|buffer_|flat_",
     "constant": r"s_load|s_buffer_load",
-    "shuffle": r"ds_bpermute|ds_permute|ds_swizzle|v_readlane|v_readfirstlane|v_writelane|v_mov_b32_dpp",
+    "shuffle": r"ds_bpermute|ds_permute|ds_swizzle|v_(read|readfirst|write)lane|v_mov_b32_dpp",
     "sync": r"s_barrier|s_waitcnt|s_wait_|s_setprio|s_sched",
     "control": r"s_branch|s_cbranch|s_endpgm|s_nop|s_sleep|s_setpc|s_swappc|s_getpc",
 }
@@ -39,7 +39,7 @@ def classify(opcode: str) -> str:
 
 
 def parse(assembly: str) -> list[Instruction]:
-    """The instructions up to ``s_endpgm``; addresses count instructions, because the text has none."""
+    """The instructions in order; addresses count instructions, because the text has none."""
     labels: dict[str, int] = {}
     lines: list[tuple[str, str]] = []
     for line in assembly.splitlines():

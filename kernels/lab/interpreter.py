@@ -12,8 +12,6 @@ Programs run one after another, x fastest. Arithmetic is that of :mod:`kernels.l
 :mod:`kernels.lab.memory` watches every address.
 """
 
-import ast
-import dis
 import inspect
 import sys
 import threading
@@ -21,9 +19,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from itertools import product
-from types import CodeType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -36,6 +33,7 @@ from triton.runtime.jit import JITFunction
 from kernels.lab.builder import Builder
 from kernels.lab.floats import bf16_to_f32, f32_to_bf16
 from kernels.lab.memory import Memory, OutOfBoundsError, RaceError, Region, region_of
+from kernels.lab.source import rewrite
 
 LAUNCH_OPTIONS = frozenset(
     [
@@ -215,7 +213,7 @@ def _language(builder: Builder) -> Iterator[Interpreted]:
 
     def interpreted(function: Any) -> Callable[..., Any]:
         if function.fn not in known:
-            known[function.fn] = _rewrite(function)
+            known[function.fn] = rewrite(function)
         return known[function.fn]
 
     def call_helper(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -256,7 +254,12 @@ def _language_changes() -> list[tuple[Any, str, Any]]:
     names = {(id(owner), name): (owner, name) for owner, name, _ in scope._changes}
     changes = [(owner, name, vars(owner)[name]) for owner, name in names.values()]
     scope.restore()
-    ours = [(tl, "reduce", _reduce), (tl.core, "reduce", _reduce), (tl.tensor, "__bool__", _truth)]
+    ours = [
+        (tl, "reduce", _reduce),
+        (tl.core, "reduce", _reduce),
+        (tl, "multiple_of", _multiple_of),
+        (tl.tensor, "__bool__", _truth),
+    ]
     replaced = {(id(owner), name) for owner, name, _ in ours}
     return [c for c in changes if (id(c[0]), c[1]) not in replaced] + ours
 
@@ -272,6 +275,15 @@ def _truth(self: Any) -> bool:
             "combine masks with & | ~ and choose values with tl.where"
         )
     return bool(self.handle.data.item())
+
+
+def _multiple_of(input: Any, values: Any) -> Any:
+    """A promise to the compiler; a GPU faults, or reads the wrong bytes, when it is not kept."""
+    value = getattr(values, "value", values)
+    data = input.handle.data
+    if isinstance(value, int) and data.size == 1 and int(data.item()) % value:
+        raise ValueError(f"tl.multiple_of: {int(data.item())} is not a multiple of {value}")
+    return input
 
 
 def _reduce(input: Any, axis: Any, combine_fn: Any, keep_dims: Any = False, **_: Any) -> Any:
@@ -300,50 +312,3 @@ class _Reduction(stock.ReduceOps):
             rows = rows.reshape(shape) if shape else np.moveaxis(rows, 0, self.axis)
             return self.to_tensor(rows, input.dtype)
         return self.to_tensor(rows[0], input.dtype)
-
-
-# ---- from the source of a kernel to a Python function
-
-_CODE: WeakKeyDictionary[Any, CodeType] = WeakKeyDictionary()
-
-
-def _rewrite(function: Any) -> Callable[..., Any]:
-    """The kernel as a Python function whose assignments make tensors, in a namespace of its own.
-
-    The namespace is a copy: Triton's interpreter writes ``np``, ``ast`` and more into the
-    module of the kernel, where they hide a missing import until the kernel is compiled.
-    """
-    raw = function.fn
-    outside = inspect.getclosurevars(raw).nonlocals
-    namespace = {**raw.__globals__, **outside}
-    _refuse_plain_values(raw, namespace)
-    for name in ("interpreter_semantic", "_InterpreterComparison"):
-        if hasattr(stock, name):
-            namespace[name] = getattr(stock, name)
-    exec(_code(function), namespace)
-    return namespace[raw.__name__]
-
-
-def _code(function: Any) -> CodeType:
-    raw = function.fn
-    if raw not in _CODE:
-        tree = stock.FunctionRewriter.ast_transformer.visit(function.parse())
-        ast.fix_missing_locations(tree)
-        line = next(
-            i for i, text in enumerate(function.raw_src) if text.lstrip().startswith("def ")
-        )
-        ast.increment_lineno(tree, function.starting_line_number + line - 1)
-        _CODE[raw] = compile(tree, raw.__code__.co_filename, "exec")
-    return _CODE[raw]
-
-
-def _refuse_plain_values(raw: Any, namespace: dict[str, Any]) -> None:
-    """A compiled kernel cannot see Python variables around it, only ``tl.constexpr`` ones."""
-    reads = ("LOAD_GLOBAL", "LOAD_DEREF")
-    for name in {str(i.argval) for i in dis.get_instructions(raw) if i.opname in reads}:
-        value = namespace.get(name)
-        if isinstance(value, bool | int | float | str | list | dict | torch.Tensor | np.ndarray):
-            raise NameError(
-                f"kernel {raw.__name__} reads {name}, a {type(value).__name__} defined outside it; "
-                f"a compiler refuses that: pass it as an argument or write {name} = tl.constexpr(...)"
-            )

@@ -28,17 +28,11 @@ def run(args: argparse.Namespace) -> int:
     ours = load(args.model)
     theirs = load_theirs(ours, str(checkpoint_folder(args.model)))
     ids, mask = random_batch(ours, args.batch, args.length, args.seed)
-    if not args.json:
-        parameters = sum(p.numel() for p in ours.parameters())
-        print(
-            f"{args.model}: {type(ours).__name__}, {parameters:,} parameters; {args.batch} random "
-            f"sequences of {int(mask.sum(1).min())} to {args.length} tokens; "
-            f"{str(next(ours.parameters()).dtype).removeprefix('torch.')}"
-        )
     report = compare(ours, theirs, ids, mask, gradients=not args.no_gradients)
     if args.json:
         print(json.dumps({"model": args.model, **report.to_dict()}))
     else:
+        print(headline(args.model, ours, mask))
         print(report.table())
         print(verdict(report))
     return 0 if report.ok else 1
@@ -64,6 +58,17 @@ def random_batch(model: Any, batch: int, length: int, seed: int) -> tuple[Any, A
     lengths = torch.linspace(length, max(1, length // 4), batch).long()
     mask = (torch.arange(length)[None] < lengths[:, None]).long()  # (B, T)
     return ids, mask
+
+
+def headline(name: str, model: Any, mask: Any) -> str:
+    """What is compared, on what."""
+    parameters = sum(p.numel() for p in model.parameters())
+    lengths = mask.sum(1)
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    return (
+        f"{name}: {type(model).__name__}, {parameters:,} parameters; {len(lengths)} random "
+        f"sequences of {int(lengths.min())} to {int(lengths.max())} tokens; {dtype}"
+    )
 
 
 def verdict(report: Any) -> str:

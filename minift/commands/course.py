@@ -42,19 +42,29 @@ def _say(args: argparse.Namespace, text: str) -> None:
 
 def _list(args: argparse.Namespace) -> tuple[Any, bool]:
     from minift.course.registry import find, names
+    from minift.errors import InputError
 
-    rows = [(name, find(name)) for name in names()]
-    report = [{"exercise": n, "title": e.title, "function": e.function} for n, e in rows]
-    if not args.json:
-        for name, exercise in rows:
-            print(f"{name:<24}{exercise.title}")
+    report = []
+    for name in names():
+        try:
+            title = find(name).title
+        except InputError as error:  # it needs a package that is not here
+            title = str(error)
+        report.append({"exercise": name, "title": title, "function": name.rpartition(".")[2]})
+        if not args.json:
+            print(f"{name:<24}{title}")
     return {"exercises": report}, True
 
 
 def _check(args: argparse.Namespace) -> tuple[Any, bool]:
-    from minift.course.submission import examine_file
+    from minift.course import submission
+    from minift.errors import InputError
 
-    found = examine_file(args.file, args.time_limit)
+    if not args.time_limit > 0:
+        raise InputError(
+            f"--time-limit: {args.time_limit:g} is not a number of seconds; right would be 120"
+        )
+    found = submission.examine_file(args.file, args.time_limit)
     if not args.json:
         print("\n\n".join(entry["message"] for entry in found))
     return {"exercises": found}, all(entry["state"] == "right" for entry in found)
@@ -68,14 +78,12 @@ def _audit(args: argparse.Namespace) -> tuple[Any, bool]:
     rows = []
     for row in audit(args.exercises):
         rows.append(row)
-        verdict = "ok" if row.ok else "SLIPPED"
-        _say(
-            args,
-            f"{row.exercise:<24}{row.answer:<28}{row.state:<15}{verdict:<9}{row.seconds:.2f} s",
-        )
+        line = f"{row.exercise:<24}{row.answer:<28}{row.state:<15}{row.seconds:6.2f} s"
+        _say(args, line if row.ok else f"{line}  SLIPPED ({row.said or 'nothing said'})")
     slipped = [row for row in rows if not row.ok]
     exercises = len({row.exercise for row in rows})
-    _say(args, f"{exercises} exercises, {len(rows)} answers, {len(slipped)} judged wrongly")
+    plural = "s" * (exercises != 1)
+    _say(args, f"{exercises} exercise{plural}, {len(rows)} answers, {len(slipped)} judged wrongly")
     return {"answers": [asdict(row) for row in rows], "slipped": len(slipped)}, not slipped
 
 

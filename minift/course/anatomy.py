@@ -10,6 +10,7 @@ import re
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -168,6 +169,7 @@ RULES: tuple[Callable[[Lesson], Iterator[str]], ...] = (
 )  # fmt: skip
 
 
+@cache
 def library_functions() -> dict[str, list[str]]:
     """The public functions and classes of ``minift`` and ``kernels``: name → dotted places."""
     found: dict[str, list[str]] = {}
@@ -196,8 +198,12 @@ def _tree(text: str) -> str:
 
 
 def _parsed(text: str) -> ast.Module:
-    plain_lines = [line for line in text.splitlines() if not line.lstrip().startswith(("%", "!"))]
-    return ast.parse("\n".join(plain_lines))
+    """The cell without magics; a cell that shows a syntax error defines nothing."""
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith(("%", "!"))]
+    try:
+        return ast.parse("\n".join(lines))
+    except SyntaxError:
+        return ast.Module([], [])
 
 
 def _short(cell: NotebookNode) -> str:

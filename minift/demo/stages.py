@@ -47,7 +47,7 @@ class Settings:
 
 
 FULL = Settings(8, 48, 10, 10, TrainConfig(epochs=3, batch_size=16, learning_rate=2e-4))
-QUICK = Settings(1, 8, 2, 3, TrainConfig(epochs=1, batch_size=16, learning_rate=1e-3))
+QUICK = Settings(2, 16, 2, 3, TrainConfig(epochs=1, batch_size=8, learning_rate=5e-4))
 
 
 @dataclass(frozen=True)

