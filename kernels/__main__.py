@@ -34,7 +34,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run_verify(args: argparse.Namespace) -> int:
     kernels.require_triton("python -m kernels verify")
-    from kernels.verify import as_json, format_table, verify
+    from kernels.table import as_json, format_table
+    from kernels.verify import verify
 
     started = time.monotonic()
     shows = sys.stderr.isatty()

@@ -51,8 +51,10 @@ def poisoned_memory() -> Iterator[None]:
     def poisoned(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         return lambda *args, **kwargs: make(*args, **kwargs).fill_(torch.nan)
 
-    makers = {name: poisoned(getattr(torch, name)) for name in ("empty", "empty_like")}
-    with mock.patch.multiple(torch, **makers):
+    with (
+        mock.patch.object(torch, "empty", poisoned(torch.empty)),
+        mock.patch.object(torch, "empty_like", poisoned(torch.empty_like)),
+    ):
         yield
 
 
@@ -71,7 +73,7 @@ class AttentionCase:
     heads: int = 2
     kv_heads: int = 1
     batch: int = 1
-    layout: str = "contiguous"
+    layout: str = "contiguous"  # of q; k and v have the next two of LAYOUTS
     scale: float | None = None
     spread: float = 1.0  # standard deviation of q and k
     config: tuple[int, int] | None = (32, 32)  # (BLOCK_M, BLOCK_N), or None for the shipped layout
@@ -80,15 +82,18 @@ class AttentionCase:
     def tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """q, k, v; whatever memory lies between their elements holds NaN."""
         generator = torch.Generator().manual_seed(self.seed)
+        first = LAYOUTS.index(self.layout)
+        shapes = [(self.heads, self.m)] + 2 * [(self.kv_heads, self.n)]
         q, k, v = (
-            laid_out(torch.randn(self.batch, heads, length, self.d, generator=generator) * spread,
-                     self.dtype, self.layout)
-            for heads, length, spread in (
-                (self.heads, self.m, self.spread),
-                (self.kv_heads, self.n, self.spread),
-                (self.kv_heads, self.n, 1.0),
+            laid_out(
+                torch.randn(self.batch, heads, length, self.d, generator=generator) * spread,
+                self.dtype,
+                LAYOUTS[(first + i) % len(LAYOUTS)],
             )
-        )  # fmt: skip
+            for i, ((heads, length), spread) in enumerate(
+                zip(shapes, (self.spread, self.spread, 1.0), strict=True)
+            )
+        )
         return q, k, v
 
 
@@ -212,7 +217,18 @@ class AdamWCase:
     eps: float = 1e-8
     weight_decay: float = 0.1
     block: int | None = 32  # None for the shipped one
+    aligned: bool = True  # whether addresses are divisible by 16
     seed: int = 0
+
+    def options(self, tensor: int) -> dict[str, Any]:
+        """Hyperparameters of one tensor: every other one has twice the rate and half the decay."""
+        lr, decay = (1, 1) if tensor % 2 == 0 else (2, 0.5)
+        return {
+            "lr": self.lr * lr,
+            "betas": self.betas,
+            "eps": self.eps,
+            "weight_decay": self.weight_decay * decay,
+        }
 
 
 Triple = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # param, exp_avg, exp_avg_sq
@@ -224,22 +240,23 @@ def check_adamw(
     """Every step against ``torch.optim.AdamW`` from the same state, by :func:`adamw_error`."""
     generator = torch.Generator().manual_seed(case.seed)
     twins = [torch.nn.Parameter(torch.randn(n, generator=generator)) for n in case.lengths]
-    options: dict[str, Any] = {name: getattr(case, name) for name in _HYPERPARAMETERS}
-    theirs = torch.optim.AdamW(twins, foreach=False, **options)
+    options = [case.options(i) for i in range(len(twins))]
+    groups = [{"params": [p], **o} for p, o in zip(twins, options, strict=True)]
+    theirs = torch.optim.AdamW(groups, foreach=False)
     new = [(p.detach().clone(), torch.zeros_like(p), torch.zeros_like(p)) for p in twins]
     ratio = 0.0
     with check(strict=strict) as report:
         for step in range(1, case.steps + 1):
             old, grads = new, [_gradient(n, generator) for n in case.lengths]
-            mine = [tuple(t.clone() for t in triple) for triple in old]
-            constants = module.step_constants(step, **options)
+            mine = [tuple(_copy(t, case.aligned) for t in triple) for triple in old]
             rows = [
-                module.Row(p, g, m, v, constants) for (p, m, v), g in zip(mine, grads, strict=True)
+                module.Row(p, g, m, v, module.step_constants(step, **o))
+                for (p, m, v), g, o in zip(mine, grads, options, strict=True)
             ]
             module.update(rows, block=case.block or module.BLOCK)
             new = _torch_step(theirs, twins, grads)
-            for tensors in zip(mine, new, old, grads, strict=True):
-                ratio = max(ratio, adamw_error(*tensors, case))
+            for one in zip(mine, new, old, grads, options, strict=True):
+                ratio = max(ratio, adamw_error(*one))
     moved = [t for name, t in report.traffic.items() if name in module.FIELDS]
     return Outcome(
         ratio,
@@ -249,7 +266,9 @@ def check_adamw(
     )
 
 
-_HYPERPARAMETERS = ("lr", "betas", "eps", "weight_decay")
+def _copy(values: torch.Tensor, aligned: bool) -> torch.Tensor:
+    room = torch.empty(values.numel() + 1)
+    return (room[:-1] if aligned else room[1:]).copy_(values)
 
 
 def _gradient(n: int, generator: torch.Generator) -> torch.Tensor:
@@ -272,7 +291,7 @@ def _torch_step(
 
 
 def adamw_error(
-    mine: Any, theirs: Triple, old: Triple, grad: torch.Tensor, case: AdamWCase
+    mine: Any, theirs: Triple, old: Triple, grad: torch.Tensor, options: dict[str, Any]
 ) -> float:
     """The largest difference after one step from the same state, as a share of its bound.
 
@@ -281,8 +300,8 @@ def adamw_error(
     square roots from a vector library that rounds one in five the other way, and two divisions
     pass that on (measured: up to five ulp of a change that is as large as p).
     """
-    (p, m, v), (beta1, beta2) = old, case.betas
-    kept = p * (1 - case.lr * case.weight_decay)
+    (p, m, v), (beta1, beta2) = old, options["betas"]
+    kept = p * (1 - options["lr"] * options["weight_decay"])
     bounds = (
         _ulp(torch.maximum(p.abs(), theirs[0].abs())) + 6 * _ulp((theirs[0] - kept).abs()),
         _ulp(torch.maximum(m.abs(), (1 - beta1) * (grad - m).abs())),

@@ -7,6 +7,7 @@ The names below are the public contract. They are imported on first use, so that
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from minift.environment import check_environment
 from minift.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'minift' has no attribute {name!r}")
+    check_environment()
     return getattr(import_module(_HOME[name]), name)
 
 

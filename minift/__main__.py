@@ -1,6 +1,7 @@
 """``python -m minift COMMAND``: one file a command, imported only when asked for.
 
-A module in ``minift/commands`` has a one-line docstring, ``add_arguments(parser)`` and ``run(args) -> int``.
+A module in ``minift/commands`` has a docstring of one line, ``add_arguments(parser)`` and
+``run(args) -> int``.
 Exit codes: 0 what the command checks holds; 1 it does not hold; 2 the input is wrong (one line,
 no traceback); 130 interrupted.
 """
@@ -11,6 +12,7 @@ import sys
 from importlib import import_module
 from typing import NoReturn
 
+from minift.environment import check_environment
 from minift.errors import InputError
 
 COMMANDS = {
@@ -50,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     try:
         args = build_parser(argv).parse_args(argv)
+        check_environment()
         return args.run(args)
     except InputError as error:
         print(f"minift: error: {error}", file=sys.stderr)

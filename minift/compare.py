@@ -60,11 +60,9 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; a number that is not finite becomes ``None``."""
-        rows = [{**asdict(row), "ok": row.ok} for row in self.rows]
-        for row in rows:
-            row |= {
-                k: None for k, v in row.items() if isinstance(v, float) and not math.isfinite(v)
-            }
+        rows = []
+        for row in self.rows:
+            rows.append({k: _finite(v) for k, v in asdict(row).items()} | {"ok": row.ok})
         return {"ok": self.ok, "first_difference": self.first_difference, "rows": rows}
 
     def table(self) -> str:

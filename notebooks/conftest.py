@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from minift.course.environment import make_steady
+from minift.course.environment import fetch_assets, make_steady
 
 make_steady()  # the kernels are children of this process
 
@@ -29,6 +29,8 @@ if RunningKernel is not None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name the sanitiser by its place, which a relative path on the command line cannot do."""
+    """Fetch the assets once, and name the sanitiser by its place, from whatever folder."""
+    if not hasattr(config, "workerinput"):
+        fetch_assets()
     if getattr(config.option, "nbval_sanitize_with", "no nbval") is None:
         config.option.nbval_sanitize_with = str(Path(__file__).with_name("sanitize.cfg"))

@@ -203,7 +203,7 @@ def example(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> torch
 
 
 _NOISE = re.compile(
-    r"^\s*(#loc\d*\s*=.*|\.(loc|file)\s.*|\$L__\w+:|//.*)$|\s*loc\((#loc\d*|unknown)\)",
+    r"^\s*(#loc\d*\s*=.*|\.(loc|file)\s.*|\$L__\w+:|//.*)$|\s*loc\((?:[^()]|\([^()]*\))*\)",
     re.MULTILINE,
 )
 _DEBUG_SECTION = re.compile(r"\n\s*\.section\s+\.debug.*", re.DOTALL)

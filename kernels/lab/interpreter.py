@@ -296,7 +296,15 @@ class _Reduction(stock.ReduceOps):
 
     def min_max(self, input: Any, val_reduce_op: Any, idx_reduce_op: Any = None) -> Any:
         quiet = {np.nanmax: np.fmax.reduce, np.nanmin: np.fmin.reduce}
-        return super().min_max(input, quiet.get(val_reduce_op, val_reduce_op), idx_reduce_op)
+        value_op = quiet.get(val_reduce_op, val_reduce_op)
+        if input.dtype != tl.bfloat16:
+            return super().min_max(input, value_op, idx_reduce_op)
+        wide = self.to_tensor(bf16_to_f32(input.handle.data), tl.float32)
+        found = super().min_max(wide, value_op, idx_reduce_op)
+        value, *index = found if isinstance(found, tuple) else (found,)
+        data = value.handle.data if value.type.is_block() else value.handle.data[0]
+        narrow = self.to_tensor(f32_to_bf16(data), tl.bfloat16)
+        return (narrow, *index) if index else narrow
 
     def sum(self, input: Any) -> Any:
         data = input.handle.data

@@ -13,8 +13,7 @@ from minift.errors import InputError
 
 UNREACHABLE = {
     "LocalEntryNotFoundError",  # what hf_hub_download makes of most network failures
-    "OfflineModeIsEnabled",
-    "ConnectionError",
+    "ConnectionError",  # its offline mode too
     "TransportError",
     "TimeoutError",
 }

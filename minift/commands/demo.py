@@ -111,7 +111,7 @@ class _Show:
             self.say(_kernels(rows))
         outcome = stages.Outcome(
             settings, parity, history, test, baselines, peer, tagged,
-            stages.attention_of(tagger, tagged[1][0]), rows, self.seconds,
+            stages.attention_of(tagger, tagged[0][0]), rows, self.seconds,
         )  # fmt: skip
         with self.stage("writing the report"):
             self.write(outcome, tagger)
@@ -160,6 +160,6 @@ def _peers(f1: float, baselines: dict[str, float], peer) -> str:  # type: ignore
 def _kernels(rows) -> str:  # type: ignore[no-untyped-def]
     if rows is None:
         return "  left out: Triton has no build for this system (Linux, WSL and Colab have it)"
-    from kernels.verify import format_table
+    from kernels.table import format_table
 
     return _indent(format_table(rows))

@@ -6,6 +6,7 @@ rules about stored outputs are in :mod:`minift.course.outputs`.
 """
 
 import ast
+import builtins
 import re
 import statistics
 from collections.abc import Callable, Iterator
@@ -22,10 +23,11 @@ from minift.course.notebooks import folded_help, notebook_of, read_source
 from minift.course.registry import find, names
 
 LIBRARY = (Path(__file__).parents[1], Path(__file__).parents[2] / "kernels")
-OPEN_ENDED = {"00_start_here"}  # no lesson of its own: no bounds on figures, exercises, length
+OPEN_ENDED = {"00_start_here"}
 MAX_BYTES = 600_000
 
 _CHECK = re.compile(r"\bcheck\(\s*[\"']([\w.]+)[\"']")
+_LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
 _CAPTION = re.compile(r"^\*Figure (\d+)\. [^*]+\.\*$", flags=re.M)
 
 
@@ -33,10 +35,15 @@ _CAPTION = re.compile(r"^\*Figure (\d+)\. [^*]+\.\*$", flags=re.M)
 class Lesson:
     """A stored notebook and what its source describes."""
 
-    name: str
+    path: Path
     cells: list[NotebookNode]
     described: list[NotebookNode]
     size: int
+
+    @property
+    def open_ended(self) -> bool:
+        """Whether it is no lesson of its own, with no bounds on figures, exercises and length."""
+        return self.path.stem in OPEN_ENDED
 
     @property
     def code(self) -> list[tuple[int, NotebookNode]]:
@@ -54,7 +61,7 @@ def problems(source_path: Path) -> list[str]:
     if not path.exists():
         return [f"{path.name}: not built yet; right: python -m minift course build"]
     described = read_source(source_path).cells
-    lesson = Lesson(path.stem, nbformat.read(path, 4).cells, described, path.stat().st_size)
+    lesson = Lesson(path, nbformat.read(path, 4).cells, described, path.stat().st_size)
     found = [text for rule in RULES for text in rule(lesson)]
     for _, cell in lesson.code:
         found += [f"{_short(cell)}: {text}" for text in outputs.problems(cell)]
@@ -105,13 +112,13 @@ def proportions(lesson: Lesson) -> Iterator[str]:
     lengths = [len(cell.source.splitlines()) for _, cell in lesson.code]
     if lengths and statistics.median(lengths) > 6:
         yield f"the median code cell has {statistics.median(lengths):g} lines; at most 6 are right"
-    if lesson.name not in OPEN_ENDED and not 40 <= len(lesson.cells) <= 70:
+    if not lesson.open_ended and not 40 <= len(lesson.cells) <= 70:
         yield f"{len(lesson.cells)} cells; 40 to 70 are right"
 
 
 def figures(lesson: Lesson) -> Iterator[str]:
     drawn = [(number, cell) for number, cell in lesson.code if outputs.pictures(cell)]
-    if lesson.name not in OPEN_ENDED and not 3 <= len(drawn) <= 6:
+    if not lesson.open_ended and not 3 <= len(drawn) <= 6:
         yield f"{len(drawn)} figures; 3 to 6 are right"
     for count, (number, cell) in enumerate(drawn, 1):
         yield from (f"{_short(cell)}: {text}" for text in _digest(outputs.text(cell)))
@@ -132,19 +139,27 @@ def _digest(text: str) -> Iterator[str]:
 def exercises(lesson: Lesson) -> Iterator[str]:
     checks = [(n, name) for n, cell in lesson.code for name in _CHECK.findall(cell.source)]
     asked = list(dict.fromkeys(name for _, name in checks))
-    if lesson.name not in OPEN_ENDED and not 2 <= len(asked) <= 4:
+    if not lesson.open_ended and not 2 <= len(asked) <= 4:
         yield f"{len(asked)} exercises; 2 to 4 are right"
     for name in asked:
-        if name not in names():
+        if name in names():
+            yield from _exercise(lesson, name, next(n for n, other in checks if other == name))
+        else:
             yield f"there is no exercise {name}"
-            continue
-        number = next(n for n, other in checks if other == name)
-        above = [cell.source for n, cell in lesson.code if n <= number]
-        if _tree(source(find(name).start)) not in [t for s in above for t in _functions(s)]:
-            yield f"the stub of {name} does not stand, as in its exercise, above its check"
-        below = [cell.source for cell in lesson.cells[number : number + 3]]
-        if not any(folded_help(name) in text for text in below):
-            yield f"no {{{{ help {name} }}}} within three cells below its check"
+
+
+def _exercise(lesson: Lesson, name: str, number: int) -> Iterator[str]:
+    """One exercise around its first check, in cell ``number``."""
+    exercise = find(name)
+    above = [cell.source for n, cell in lesson.code if n <= number]
+    if _functions(source(exercise.start))[0] not in [t for s in above for t in _functions(s)]:
+        yield f"the stub of {name} does not stand, as in its exercise, above its check"
+    for used in sorted(_free_names(exercise.solution_source())):
+        if not any(re.search(rf"\b{used}\b", text) for text in above):
+            yield f"the solution of {name} uses {used}, which no cell above its check has"
+    below = [cell.source for cell in lesson.cells[number : number + 3]]
+    if not any(folded_help(name) in text for text in below):
+        yield f"no {{{{ help {name} }}}} within three cells below its check"
 
 
 def one_copy(lesson: Lesson) -> Iterator[str]:
@@ -164,8 +179,17 @@ def one_copy(lesson: Lesson) -> Iterator[str]:
             yield f"{_short(cell)}: {copied} is a second copy of {known[copied][0]}"
 
 
+def links(lesson: Lesson) -> Iterator[str]:
+    """Links to other notebooks and files of the project lead somewhere."""
+    for cell in lesson.cells:
+        for target in _LINK.findall(cell.source) if cell.cell_type == "markdown" else []:
+            if not (lesson.path.parent / target).exists():
+                yield f"a link leads nowhere: {target}"
+
+
 RULES: tuple[Callable[[Lesson], Iterator[str]], ...] = (
     in_sync, executed_in_order, opening, closing, proportions, figures, exercises, one_copy,
+    links,
 )  # fmt: skip
 
 
@@ -193,8 +217,13 @@ def _functions(text: str) -> list[str]:
     return [ast.dump(node) for node in _parsed(text).body if isinstance(node, ast.FunctionDef)]
 
 
-def _tree(text: str) -> str:
-    return _functions(text)[0]
+def _free_names(text: str) -> set[str]:
+    """The names that a function takes from around it."""
+    nodes = list(ast.walk(_parsed(text)))
+    read = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+    own = {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
+    own |= {n.arg for n in nodes if isinstance(n, ast.arg)}
+    return read - own - set(dir(builtins))
 
 
 def _parsed(text: str) -> ast.Module:

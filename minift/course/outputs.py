@@ -10,8 +10,8 @@ MAX_TEXT = 4_000  # characters that one cell may print
 UNSTEADY = {
     "an absolute path": re.compile(r"(?<![\w./])(?:/[\w.-]+){2,}|\b[A-Z]:\\"),
     "a memory address": re.compile(r"\b0x[0-9a-fA-F]{6,16}\b"),
-    "a time": re.compile(r"\b\d+(?:\.\d+)?\s?(?:ns|us|µs|ms|s|sec|seconds|it/s)\b"),
-    "an unrounded number": re.compile(r"\d\.\d{7,}"),
+    "a time": re.compile(r"\b\d+(?:\.\d+)? ?(?:ns|us|µs|ms|s|sec|seconds|it/s)\b"),
+    "an unrounded number": re.compile(r"\d\.\d{10,}"),
 }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import io
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -52,7 +53,7 @@ def confusion_matrix(confusion: Counter[tuple[str, str]], types: Sequence[str]) 
 
 
 def attention_map(weights: Tensor, tokens: Sequence[str]) -> str:
-    """Where each token (a row) looks; ``weights: (T, T)``, rows add up to 1."""
+    """Where each token (a row) looks; ``weights: (T, T)``."""
     size = 1.6 + 0.26 * len(tokens)
     figure, axis = _figure(size + 0.8, size)
     image = axis.imshow(weights.detach().cpu().float().numpy(), cmap="Blues", vmin=0)
@@ -72,7 +73,7 @@ def _figure(width: float, height: float):  # type: ignore[no-untyped-def]
 
 def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "minift", "font.size": 9}
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "minift", "font.size": 9}
     with matplotlib.rc_context(settings):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue().partition("<svg")[1] + buffer.getvalue().partition("<svg")[2]

@@ -62,6 +62,8 @@ the same input.</p>{parity}
 
 def metrics(outcome: Outcome) -> dict[str, Any]:
     """The content of ``metrics.json``: every number that the page shows, and each step's loss."""
+    from kernels.table import as_json  # plain Python: needs no Triton
+
     rows = outcome.kernel_rows
     return {
         "test": outcome.test.to_dict(),
@@ -71,7 +73,7 @@ def metrics(outcome: Outcome) -> dict[str, Any]:
         "history": outcome.history.to_dict(),
         "config": asdict(outcome.settings.config),
         "sentences": [{"text": text, "entities": found} for text, found in outcome.tagged],
-        "kernels": None if rows is None else [row.to_dict() for row in rows],
+        "kernels": None if rows is None else as_json(rows),
         "seconds": outcome.seconds,
     }
 
@@ -99,8 +101,9 @@ def render(outcome: Outcome) -> str:
         ),
         attention=_figure(
             figures.attention_map(*outcome.attention),
-            "Attention of the last layer, mean over its heads, in the second sentence above: a "
-            "row is a token, its columns are the tokens it takes information from.",
+            "Attention of the last layer, mean over its heads, in the first sentence above: a row "
+            "is a token, its columns are the tokens it takes information from. [CLS] and [SEP], "
+            "on which the rest of the weight lies, are left out.",
         ),
         parity=_parity(outcome),
         kernels=_kernels(outcome.kernel_rows),
@@ -144,9 +147,9 @@ def _parity(outcome: Outcome) -> str:
 def _kernels(rows: Sequence[Any] | None) -> str:
     if rows is None:
         return "<p>Left out: Triton has no build for this system.</p>"
-    from kernels.verify import HEADER, cells
+    from kernels.table import tables
 
-    return _table([*HEADER, ""], [[*cells(row), _verdict(row.ok)] for row in rows])
+    return "<br>".join(_table(head, body) for head, body in tables(rows))
 
 
 def _verdict(ok: bool) -> str:

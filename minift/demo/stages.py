@@ -144,13 +144,17 @@ def tag_unseen(tagger: Tagger) -> list[tuple[str, list[dict[str, Any]]]]:
 
 
 def attention_of(tagger: Tagger, text: str) -> tuple[Tensor, list[str]]:
-    """The last layer's attention, mean over heads ``(T, T)``, and the tokens."""
+    """The last layer's attention between the text's tokens, mean over heads ``(T, T)``.
+
+    [CLS] and [SEP], which take most of the weight whatever the text, are left out; the rows are
+    not scaled up for it.
+    """
     pieces = tagger.tokenizer.tokenize(text)
     input_ids = tagger.tokenizer(text)["input_ids"]
     with torch.inference_mode():
         output = tagger.model(input_ids, output_attentions=True)
-    weights = output.attentions[-1][0].mean(0)  # (H, T, T) -> (T, T)
-    return weights, ["[CLS]", *pieces.tokens, "[SEP]"]
+    weights = output.attentions[-1][0].mean(0)  # (H, T + 2, T + 2) -> (T + 2, T + 2)
+    return weights[1:-1, 1:-1], pieces.tokens
 
 
 def verify_kernels(quick: bool) -> list[Any] | None:

@@ -241,6 +241,8 @@ class BertForTokenClassification(nn.Module):
     ``config.id2label`` names the classes (two, LABEL_0 and LABEL_1, when it is ``None``).
     """
 
+    has_labels = True
+
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.config = config

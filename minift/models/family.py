@@ -3,22 +3,9 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 from torch import nn
-
-
-class ModelConfig(Protocol):
-    """The frozen dataclass of a family, with Hugging Face's field names."""
-
-    model_type: ClassVar[str]
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "ModelConfig":
-        """From the content of a ``config.json``; InputError for what is not supported."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The content of a ``config.json``, without ``architectures`` and ``dtype``."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +18,7 @@ class Family:
     """
 
     config: type[Any]
+    """A frozen dataclass with Hugging Face's field names, ``from_dict`` and ``to_dict``."""
     prefix: str
     """The attribute that holds the base model inside a model with a head (Hugging Face's too)."""
     classes: Mapping[str, type[nn.Module]]
@@ -51,6 +39,7 @@ class Family:
 
     @property
     def model_type(self) -> str:
+        """What a ``config.json`` calls the family."""
         return str(self.config.model_type)
 
     def theirs(self, ours: str) -> str:

@@ -151,6 +151,7 @@ def _config_dict(model: nn.Module) -> dict[str, Any]:
 
 
 def checkpoint_folder(name_or_path: str | os.PathLike[str]) -> Path:
+    """The folder of a checkpoint: a path as it is, or an asset's, fetched if need be."""
     path = Path(name_or_path)
     if path.exists() or str(name_or_path) not in ASSETS:
         if not path.exists() and path.name == str(name_or_path):
@@ -198,6 +199,7 @@ def _architecture(data: Mapping[str, Any]) -> str | None:
 
 
 def family_of(model: nn.Module) -> Family:
+    """The family of one of this project's models; InputError for any other module."""
     for family in FAMILIES.values():
         if type(model) in family.classes.values():
             return family
@@ -217,27 +219,32 @@ def _class(family: Family, saved_as: str | None, task: str | None) -> type[nn.Mo
 
 
 def _with_labels(config: Any, given: Any, cls: type[nn.Module], is_own: bool) -> Any:
-    if "TokenClassification" not in cls.__name__:
+    """The config with the user's class names, where they go with the checkpoint's head."""
+    if not getattr(cls, "has_labels", False):
         if given is not None:
-            raise InputError(f"id2label: {cls.__name__} has no classes; right: None")
+            raise InputError(f"id2label: {cls.__name__} has no classes; right: None, or a task")
         return config
     if given is None:
         if not is_own:
             raise InputError("id2label: None; right: the class names of the new head")
         return config
+    labels = _labels(given)
+    held = config.id2label or {0: "LABEL_0", 1: "LABEL_1"}
+    unnamed = all(name == f"LABEL_{i}" for i, name in held.items())
+    if is_own and labels != held and not (unnamed and len(labels) == len(held)):
+        raise InputError(
+            f"id2label: {len(labels)} names that are not those of the checkpoint's head "
+            f"({listed(list(held.values()))}); right: the same ones in the same order, or None"
+        )
+    return dataclasses.replace(config, id2label=labels)
+
+
+def _labels(given: Any) -> dict[int, str]:
     if not isinstance(given, Iterable) or isinstance(given, str):
         right = "the class names, a list or {0: name, 1: name, …}"
         raise InputError(f"id2label: {given!r}; right: {right}")
     names = given if isinstance(given, Mapping) else dict(enumerate(given))
-    labels = read_labels({"id2label": names})
-    held = config.id2label or {0: "LABEL_0", 1: "LABEL_1"}
-    generic = all(name == f"LABEL_{i}" for i, name in held.items())
-    if is_own and labels != held and not (generic and len(labels or ()) == len(held)):
-        raise InputError(
-            f"id2label: {len(labels or ())} names that are not those of the checkpoint's head "
-            f"({listed(list(held.values()))}); right: the same ones in the same order, or None"
-        )
-    return dataclasses.replace(config, id2label=labels)
+    return read_labels({"id2label": names}) or {}
 
 
 def _empty(cls: type[nn.Module], config: Any, dtype: torch.dtype) -> nn.Module:

@@ -51,7 +51,11 @@ def from_theirs(
     Raises:
         InputError: weights that are missing, superfluous, of another shape or not floating point.
     """
-    theirs = {_modern(family.bare(name)): value for name, value in tensors.items()}
+    names = {_modern(family.bare(name)): name for name in tensors}
+    if len(names) < len(tensors):
+        twice = sorted(tensors.keys() - names.values())
+        raise InputError(f"{source}: {listed(twice)} is there under two names; right: once")
+    theirs = {bare: tensors[name] for bare, name in names.items()}
     _leave_out_optional(family, model, theirs)
     wanted = {name: p for name, p in model.named_parameters() if name not in new}
     state, missing, wrong = {}, [], []
@@ -65,7 +69,7 @@ def from_theirs(
         else:
             state[name] = _flip(family, name, value).to(parameter.dtype).contiguous()
     _check_tied(family, model, theirs, state, source)
-    extra = [name for name in theirs if not family.is_ignorable(name)]
+    extra = [names[name] for name in theirs if not family.is_ignorable(name)]
     _report(source, missing, extra, wrong)
     model.load_state_dict(state, strict=False, assign=True)
     config: Any = model.config

@@ -49,8 +49,10 @@ class BatchOptions:
             raise one_of("padding", self.padding, [str(value) for value in PADDING])
         if self.truncation not in TRUNCATION:
             raise one_of("truncation", self.truncation, [str(value) for value in TRUNCATION])
-        if self.max_length is not None and self.max_length < 1:
-            raise InputError(f"max_length: {self.max_length}; right would be 1 or more")
+        if self.max_length is not None and (
+            type(self.max_length) is not int or self.max_length < 1
+        ):
+            raise InputError(f"max_length: {self.max_length!r}; right would be 1 or more")
 
     @property
     def pads_to_limit(self) -> bool:

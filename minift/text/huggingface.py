@@ -58,7 +58,7 @@ class HuggingFaceTokenizer:
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """The ids of a text, never truncated."""
-        return self.hf(text, add_special_tokens=add_special_tokens, verbose=False)["input_ids"]
+        return self._ask(text, add_special_tokens=add_special_tokens)["input_ids"]
 
     def decode(self, ids: "Sequence[int] | Tensor", skip_special_tokens: bool = False) -> str:
         """The text of ids."""
@@ -66,12 +66,11 @@ class HuggingFaceTokenizer:
 
     def tokenize(self, text: str | list[str]) -> Encoding:
         """Ids, tokens, offsets and word numbers, without special tokens."""
-        found = self.hf(
+        found = self._ask(
             text,
             add_special_tokens=False,
             is_split_into_words=not isinstance(text, str),
             return_offsets_mapping=True,
-            verbose=False,
         )
         return Encoding(
             found["input_ids"], found.tokens(), found["offset_mapping"], found.word_ids()
@@ -115,19 +114,23 @@ class HuggingFaceTokenizer:
         self, firsts: list[str], seconds: Any, limit: int, options: "BatchOptions"
     ) -> dict[str, list[list[int]]]:
         bounded = limit < NO_LIMIT
+        found = self._ask(
+            firsts,
+            seconds,
+            padding=options.padding,
+            truncation=(options.strategy or False) if bounded else False,
+            max_length=limit if bounded else None,
+            add_special_tokens=options.add_special_tokens,
+            return_attention_mask=True,
+        )
+        names = [name for name in found if name in self.hf.model_input_names]
+        return {name: found[name] for name in dict.fromkeys([*names, "attention_mask"])}
+
+    def _ask(self, *texts: Any, **options: Any) -> Any:
         try:
-            found = self.hf(
-                firsts,
-                seconds,
-                padding=options.padding,
-                truncation=(options.strategy or False) if bounded else False,
-                max_length=limit if bounded else None,
-                add_special_tokens=options.add_special_tokens,
-                verbose=False,
-            )
+            return self.hf(*texts, **options, verbose=False)
         except Exception as error:  # the Rust library raises bare Exception
             raise InputError(f"text: {type(self.hf).__name__} refuses it: {error}") from None
-        return {name: found[name] for name in self.hf.model_input_names if name in found}
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """``save_pretrained``."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from minift.errors import InputError
 from minift.text.tokenizer import Tokenizer
-from minift.text.wordpiece_reader import is_bert, read_json, read_wordpiece
+from minift.text.wordpiece_reader import is_ours, read_wordpiece
 
 # Assets that hold a tokenizer's files.
 NAMED = ("minilm",)
@@ -14,21 +14,22 @@ NAMED = ("minilm",)
 def load_tokenizer(name_or_path: str | os.PathLike[str]) -> Tokenizer:
     """The tokenizer of an asset (``"minilm"``) or of a folder (``AutoTokenizer.from_pretrained``).
 
-    A folder with a BERT ``tokenizer.json``, or with ``vocab.txt``, gives this package's own
-    ``WordPieceTokenizer``; any other ``tokenizer.json`` gives a ``HuggingFaceTokenizer``.
+    A folder with BERT's pipeline, in ``tokenizer.json`` or as ``vocab.txt``, gives this package's
+    own ``WordPieceTokenizer``; any other gives a ``HuggingFaceTokenizer``.
 
     Raises:
         InputError: no such asset or folder; no tokenizer files in it; files that are malformed.
     """
     folder = _folder(name_or_path)
-    described = folder / "tokenizer.json"
-    if described.exists() and not is_bert(read_json(described)):
-        from minift.text.huggingface import HuggingFaceTokenizer
-
-        return HuggingFaceTokenizer.load(folder)
-    if described.exists() or (folder / "vocab.txt").exists():
+    if not any((folder / name).exists() for name in ("tokenizer.json", "vocab.txt")):
+        raise InputError(
+            f"{folder}: no tokenizer; right would be tokenizer.json or vocab.txt in it"
+        )
+    if is_ours(folder):
         return read_wordpiece(folder)
-    raise InputError(f"{folder}: no tokenizer; right would be tokenizer.json or vocab.txt in it")
+    from minift.text.huggingface import HuggingFaceTokenizer
+
+    return HuggingFaceTokenizer.load(folder)
 
 
 def _folder(name_or_path: str | os.PathLike[str]) -> Path:

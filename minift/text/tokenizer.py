@@ -16,7 +16,7 @@ NO_LIMIT = int(1e30)
 """``model_max_length`` of a tokenizer whose files name none (Hugging Face's number for it)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Encoding:
     """A tokenized text: four lists of the same length, special tokens not included.
 

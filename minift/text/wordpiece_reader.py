@@ -30,8 +30,12 @@ PLAIN = {  # settings taken over as they are, and their types
     "clean_up_tokenization_spaces": bool,
     "tokenizer_class": str,
 }
+# Classes with this pipeline. Others have a vocab.txt too, but cut or frame it in another way.
+_BERT = tuple(
+    name + "Tokenizer" for name in ("Bert", "DistilBert", "Electra", "MobileBert", "SqueezeBert")
+)
 # For these classes ``transformers`` leaves the pipeline as tokenizer.json has it.
-_GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")
+_GENERIC = ("PreTrainedTokenizer", "TokenizersBackend")
 
 Json = dict[str, Any]
 
@@ -53,16 +57,49 @@ def read_json(path: Path) -> Json:
     return value
 
 
+def is_ours(folder: Path) -> bool:
+    """Whether the folder's tokenizer is the BERT pipeline that this package implements."""
+    kind = _optional(folder / "tokenizer_config.json").get("tokenizer_class", "BertTokenizer")
+    if str(kind).removesuffix("Fast") not in (*_BERT, *_GENERIC):
+        return False
+    path = folder / "tokenizer.json"
+    return not path.exists() or is_bert(read_json(path))
+
+
 def is_bert(data: Json) -> bool:
-    """Whether a ``tokenizer.json`` describes the pipeline that this package implements."""
-
-    def kind(part: str) -> object:
-        return data[part].get("type") if isinstance(data.get(part), dict) else None
-
+    """Whether a ``tokenizer.json`` holds that pipeline: normaliser, words, pieces, framing."""
+    parts = [data.get(part) for part in ("model", "normalizer", "pre_tokenizer")]
+    kinds = [part.get("type") if isinstance(part, dict) else None for part in parts]
     return (
-        (kind("model"), kind("normalizer"), kind("pre_tokenizer"))
-        == ("WordPiece", "BertNormalizer", "BertPreTokenizer")
-    ) and kind("post_processor") in ("TemplateProcessing", "BertProcessing")
+        kinds == ["WordPiece", "BertNormalizer", "BertPreTokenizer"]
+        and _first_and_last(data.get("post_processor")) is not None
+    )
+
+
+def _first_and_last(framing: Any) -> tuple[str, str] | None:
+    """The tokens of ``[CLS] A [SEP] B [SEP]``; None if the framing is another."""
+    try:
+        if framing["type"] == "BertProcessing":
+            return framing["cls"][0], framing["sep"][0]
+        cls, _, sep = framing["single"]
+        names = cls["SpecialToken"]["id"], sep["SpecialToken"]["id"]
+        usual = usual_framing(*names)
+    except (KeyError, TypeError, ValueError):
+        return None
+    return names if (framing["single"], framing.get("pair")) == usual else None
+
+
+def usual_framing(cls: str, sep: str) -> tuple[list[Json], list[Json]]:
+    """The templates of one text and of two, as ``tokenizer.json`` writes them."""
+
+    def special(token: str, type_id: int) -> Json:
+        return {"SpecialToken": {"id": token, "type_id": type_id}}
+
+    def sequence(name: str, type_id: int) -> Json:
+        return {"Sequence": {"id": name, "type_id": type_id}}
+
+    single = [special(cls, 0), sequence("A", 0), special(sep, 0)]
+    return single, [*single, sequence("B", 1), special(sep, 1)]
 
 
 def read_wordpiece(folder: Path) -> WordPieceTokenizer:
@@ -117,7 +154,10 @@ def _from_tokenizer_json(
     try:
         model, vocab = data["model"], data["model"]["vocab"]
         added = [AddedToken(**entry) for entry in data.get("added_tokens") or ()]
+        cls_token, sep_token = _first_and_last(data["post_processor"]) or ("[CLS]", "[SEP]")
         config = WordPieceConfig(
+            cls_token=cls_token,
+            sep_token=sep_token,
             normalizer=_normalizer({k: v for k, v in data["normalizer"].items() if k != "type"}),
             unk_token=model["unk_token"],
             continuing_subword_prefix=model["continuing_subword_prefix"],
@@ -167,7 +207,7 @@ def _with_settings(config: WordPieceConfig, settings: Json, names: Json) -> Word
 
 def _switched(normalizer: BertNormalizer, settings: Json) -> BertNormalizer:
     """The normaliser as the settings say; a BERT class without a switch means its default."""
-    if settings.get("tokenizer_class") in _GENERIC:
+    if str(settings.get("tokenizer_class")).removesuffix("Fast") in _GENERIC:
         return normalizer
     switches = {name: settings[key] for key, name in SWITCHES.items() if key in settings}
     base = BertNormalizer() if "tokenizer_class" in settings else normalizer

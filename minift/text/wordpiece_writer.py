@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from minift.files import write_json, write_text
-from minift.text.wordpiece_reader import PLAIN, SPECIAL, SWITCHES
+from minift.text.wordpiece_reader import PLAIN, SPECIAL, SWITCHES, usual_framing
 from minift.text.wordpiece_tokenizer import WordPieceConfig, WordPieceTokenizer
 
 Json = dict[str, Any]
@@ -59,19 +59,11 @@ def _tokenizer_json(vocab: dict[str, int], config: WordPieceConfig) -> Json:
 
 
 def _framing(vocab: dict[str, int], cls: str, sep: str) -> Json:
-    """``[CLS] A [SEP]`` with types 0, and ``B [SEP]`` with types 1 after it."""
-
-    def special(token: str, type_id: int) -> Json:
-        return {"SpecialToken": {"id": token, "type_id": type_id}}
-
-    def sequence(name: str, type_id: int) -> Json:
-        return {"Sequence": {"id": name, "type_id": type_id}}
-
-    single = [special(cls, 0), sequence("A", 0), special(sep, 0)]
+    single, pair = usual_framing(cls, sep)
     return {
         "type": "TemplateProcessing",
         "single": single,
-        "pair": [*single, sequence("B", 1), special(sep, 1)],
+        "pair": pair,
         "special_tokens": {
             token: {"id": token, "ids": [vocab[token]], "tokens": [token]} for token in (cls, sep)
         },

@@ -10,4 +10,4 @@ def set_dropout(model: nn.Module, p: float, attention_p: float | None = None) ->
         if isinstance(module, nn.Dropout):
             module.p = p
         elif hasattr(module, "dropout_p"):
-            module.dropout_p = p if attention_p is None else attention_p
+            setattr(module, "dropout_p", p if attention_p is None else attention_p)  # noqa: B010

@@ -171,7 +171,7 @@ def update(
             f"right would be a smaller learning rate than {config.learning_rate:g}"
         )
     norm = _clip(model, config.max_grad_norm)
-    rate = schedule.get_last_lr()[0]
+    rate = float(schedule.get_last_lr()[0])
     optimizer.step()
     schedule.step()
     optimizer.zero_grad(set_to_none=True)

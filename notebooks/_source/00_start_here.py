@@ -50,6 +50,7 @@ len(words), len(set(words))
 # word right after it. `table[i, j]` says how often word `j` followed word `i`.
 
 # %%
+from collections import Counter
 from itertools import pairwise
 
 import torch
@@ -143,10 +144,8 @@ check("start.next_word", next_word)
 # the property that does not hold, an input small enough to follow by hand, what is right, what came
 # out, and the likely mistake.
 
+
 # %%
-from collections import Counter
-
-
 def favourite_word(words: list[str], word: str) -> str:
     return Counter(words).most_common(1)[0][0] if words else ""
 

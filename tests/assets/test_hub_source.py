@@ -22,6 +22,7 @@ class FakeHub(ModuleType):
         self.files: dict[str, bytes] = {}
         self.error: Exception | None = None
         self.calls: list[tuple[str, str, str]] = []
+        self.folders: list[Path] = []
         self.bars: list[bool] = [True]
         self.utils = SimpleNamespace(
             are_progress_bars_disabled=lambda: not self.bars[-1],
@@ -31,6 +32,7 @@ class FakeHub(ModuleType):
 
     def hf_hub_download(self, repo: str, name: str, *, revision: str, local_dir: Path) -> str:
         self.calls.append((repo, name, revision))
+        self.folders.append(Path(local_dir))
         self.bars.append(self.bars[-1])
         logging.getLogger("huggingface_hub").warning("Retrying in 1s")
         if self.error:
@@ -54,6 +56,7 @@ def hub(with_hub, monkeypatch, forbid_processes) -> FakeHub:
 def test_the_hub_gives_the_same_files_from_the_pinned_revision(with_hub, hub, capsys):
     folder = assets.fetch("tiny", source="hub")
     assert hub.calls == [("somebody/tiny", "model.bin", "0123abc")]
+    assert hub.folders[0].is_relative_to(with_hub.cache / ".staging/tiny")
     assert {p.name for p in folder.rglob("*")} == {"model.bin", cache.MANIFEST}
     manifest = json.loads((folder / cache.MANIFEST).read_text())
     assert manifest["from"] == "hub: somebody/tiny@0123abc"
@@ -106,8 +109,9 @@ def test_the_real_client_s_errors_have_the_names_that_are_looked_for():
 
     from minift.assets import hub
 
-    for name in ("LocalEntryNotFoundError", "OfflineModeIsEnabled", *hub.NOT_THERE):
+    for name in ("LocalEntryNotFoundError", *hub.NOT_THERE):
         assert issubclass(getattr(errors, name), Exception)
+    assert issubclass(errors.OfflineModeIsEnabled, ConnectionError)
     disabled = are_progress_bars_disabled()
     disable_progress_bars()
     assert are_progress_bars_disabled()
@@ -126,12 +130,12 @@ def test_the_real_client_offline_is_no_network(with_hub, monkeypatch):
 
 def test_bars_and_log_level_are_as_before(with_hub, hub, caplog):
     logger = logging.getLogger("huggingface_hub")
-    level = logger.level
+    caplog.set_level(logging.INFO, logger.name)
     hub.error = TimeoutError()
     with pytest.raises(InputError):
         assets.fetch("tiny", source="hub", progress=False)
     assert hub.bars == [True, False, False, True]
-    assert logger.level == level and caplog.records == []
+    assert logger.level == logging.INFO and caplog.records == []
     hub.error = None
     assets.fetch("tiny", source="hub", progress=True)
     assert hub.bars[4:] == [True]

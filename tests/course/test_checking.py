@@ -1,11 +1,14 @@
 """``check`` itself: its three outcomes, what it says, and inputs that are wrong in other ways."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from minift.course import CheckFailed, check, examine, find
+from minift.course.attempt import is_stub
+from minift.course.exercise import Mistake
 from minift.errors import InputError
 
 
@@ -45,6 +48,41 @@ def test_a_stub_is_not_attempted_and_no_error(fn, capsys):
     printed = capsys.readouterr().out
     assert printed.startswith("attention.scores: not attempted yet\n")
     assert 'hint("attention.scores")' in printed
+
+
+def test_a_body_that_only_begins_like_a_stub_is_an_answer():
+    def wordy(q, k):
+        """A contract."""
+        "A second string, and then work."
+        return q @ k.mT
+
+    assert examine("attention.scores", wordy).state == "wrong"
+
+
+def test_a_stub_with_code_in_it_is_recognised_as_it_is():
+    def given(x):
+        """Contract."""
+        y = x + 1
+        return y * ...
+
+    def untouched(x):
+        y = x + 1
+        return y * ...
+
+    def begun(x):
+        y = x + 2
+        return y * ...
+
+    exercise = SimpleNamespace(start=given)
+    assert is_stub(exercise, untouched)
+    assert not is_stub(exercise, begun)
+
+
+def test_the_solution_has_no_part_in_judging(monkeypatch):
+    exercise = find("attention.scores")
+    right = exercise.answer
+    monkeypatch.setattr(exercise, "answer", lambda q, k: q)
+    assert examine("attention.scores", right).state == "right"
 
 
 def test_a_test_suite_can_require_the_answer():
@@ -115,6 +153,17 @@ def test_an_error_is_shown_with_its_line():
     assert failure.claim == "runs on every valid input"
     assert failure.yours.startswith("raised RuntimeError: ")
     assert failure.yours.endswith("at `return q @ k`")
+
+
+def test_an_error_in_a_helper_is_shown_where_it_happened():
+    def helper(x, y):
+        return x + y.flatten()
+
+    def crashes(q, k):
+        return helper(q, k)
+
+    failure = examine("attention.scores", crashes).failure
+    assert failure.yours.endswith("at `return x + y.flatten()`")
 
 
 @pytest.mark.parametrize(
@@ -198,6 +247,21 @@ def test_a_wrong_gradient_behind_right_values_is_noticed():
 def test_a_slightly_wrong_number_is_noticed():
     answer = find("attention.scores").answer
     assert examine("attention.scores", lambda q, k: answer(q, k) * 1.00001).state == "wrong"
+
+
+def test_a_mistake_that_shows_elsewhere_is_not_blamed_for_rounding():
+    """In fp32, 40 ulps off is close to every function that is right there, `.float()` or not."""
+    answer = find("attention.scores").answer
+    failure = examine("attention.scores", lambda q, k: answer(q, k) * (1 + 40 * 2**-23)).failure
+    assert failure.mistake == find("attention.scores").properties[0].mistake
+
+
+def test_when_two_mistakes_look_alike_neither_is_named(monkeypatch):
+    exercise = find("attention.scores")
+    twin = Mistake("twin", exercise.mistakes[0].fn, "Another sentence.")
+    monkeypatch.setattr(exercise, "mistakes", [twin, *exercise.mistakes])
+    failure = examine("attention.scores", exercise.mistakes[0].fn).failure
+    assert failure.mistake == exercise.properties[0].mistake
 
 
 def test_one_wrong_element_among_many_is_located():

@@ -77,6 +77,7 @@ def test_heatmap_of_equal_values(axes):
     assert "values 1 to 1" in describe(fig)
 
 
+@pytest.mark.filterwarnings("ignore:InlineBackend:DeprecationWarning")
 def test_style_is_colour_blind_safe_and_small():
     with plt.rc_context():
         use_style()
@@ -89,9 +90,11 @@ def test_agree_prints_the_reference_or_the_truth(capsys):
     agree("loss", 1.06, 1.0)
     agree("loss", 0.951, 1.0)
     agree("F1", 0.92, 0.9, rtol=0.01)
+    agree("steps", 103, 100)
     assert capsys.readouterr().out == (
         "loss = 1 (within 5%)\n"
         "loss = 1.06, expected 1 within 5%\n"
         "loss = 1 (within 5%)\n"
         "F1 = 0.92, expected 0.9 within 1%\n"
+        "steps = 100 (within 5%)\n"
     )

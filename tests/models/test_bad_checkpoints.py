@@ -130,7 +130,7 @@ def test_missing_extra_and_mis_shaped_tensors(folder, weights):
     )
     save_file({**whole, "bert.embeddings.extra": torch.zeros(1)}, weights)
     assert error_of(folder) == (
-        "FOLDER: tensors do not match the config; 1 not expected: embeddings.extra"
+        "FOLDER: tensors do not match the config; 1 not expected: bert.embeddings.extra"
     )
     save_file({**whole, "classifier.weight": torch.zeros(4, 24)}, weights)
     assert error_of(folder) == (
@@ -144,6 +144,15 @@ def test_missing_extra_and_mis_shaped_tensors(folder, weights):
     )
 
 
+def test_a_tensor_under_two_names(folder, weights):
+    tensors = load_file(weights)
+    name = "bert.embeddings.LayerNorm.weight"
+    save_file({**tensors, name.removeprefix("bert."): tensors[name] + 1}, weights)
+    got = error_of(folder)
+    assert got.startswith("FOLDER: ")
+    assert got.endswith("embeddings.LayerNorm.weight is there under two names; right: once")
+
+
 def test_many_problems_are_counted(folder, edit):
     edit(num_hidden_layers=3, hidden_size=28)
     got = error_of(folder)
@@ -153,10 +162,11 @@ def test_many_problems_are_counted(folder, edit):
     assert "bert.embeddings.word_embeddings.weight (53, 24) (right: (53, 28)), " in got
     assert got.endswith(" and 33 more")
     edit(num_hidden_layers=1, hidden_size=24)
-    layer = "encoder.layer.1.attention.output.LayerNorm"
+    layer = "bert.encoder.layer.1.attention.output.LayerNorm"
     assert error_of(folder) == (
         "FOLDER: tensors do not match the config; 16 not expected: "
-        f"{layer}.bias, {layer}.weight, encoder.layer.1.attention.output.dense.bias and 13 more"
+        f"{layer}.bias, {layer}.weight, bert.encoder.layer.1.attention.output.dense.bias "
+        "and 13 more"
     )
 
 
@@ -300,7 +310,10 @@ def test_shards_that_do_not_agree(tmp_path):
             {"dtype": torch.int8},
             "dtype: unknown 'int8'; known: float32, float64, bfloat16, float16",
         ),
-        ({"task": "encoder", "id2label": ["A"]}, "id2label: BertModel has no classes; right: None"),
+        (
+            {"task": "encoder", "id2label": ["A"]},
+            "id2label: BertModel has no classes; right: None, or a task",
+        ),
         (
             {"id2label": ["A", "A", "B", "C", "D"]},
             "id2label: {0: 'A', 1: 'A', 2: 'B', 3: 'C', 4: 'D'} has a name twice; "

@@ -98,6 +98,15 @@ def test_ten_steps_with_dropout_from_the_same_seed(name, impl, backend):
     assert_same_weights(ours, theirs, tolerance=2e-6)
 
 
+@pytest.mark.parametrize(("impl", "backend"), IMPLEMENTATIONS)
+def test_dropout_is_off_in_evaluation(impl, backend):
+    theirs = hf_bert("plain", "BertForTokenClassification", dropout=0.3, impl=impl)
+    ids, mask = ragged([7, 12, 1])
+    with use_backend(backend):
+        mine = minift.from_hf(theirs)(ids, mask).logits
+    assert_close(mine[mask != 0], theirs(ids, mask).logits[mask != 0], "logits")
+
+
 def test_attention_maps():
     theirs = hf_bert("odd-sizes", impl="eager")
     ours = minift.from_hf(theirs)

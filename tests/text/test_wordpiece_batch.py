@@ -125,6 +125,7 @@ LONG = "word " * 600
         (["a"], {"padding": "longst"}, r"padding: unknown 'longst'.*did you mean 'longest'"),
         (["a"], {"truncation": "first"}, r"truncation: unknown 'first'"),
         (["a"], {"max_length": 0}, r"max_length: 0; right would be 1 or more"),
+        (["a"], {"max_length": "9"}, r"max_length: '9'; right would be 1 or more"),
         (["a", "b"], {"truncation": True, "max_length": 2}, r"2 has no room for 3 special tokens"),
         (["a b"], {"truncation": "only_second", "max_length": 3}, r"needs a text_pair"),
     ],

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from token_parity import Compare, compare, unlimited
 from tokenizers import Tokenizer as RustTokenizer
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
 from minift.errors import InputError
 from minift.text.added_tokens import AddedToken
+from minift.text.huggingface import HuggingFaceTokenizer
 from minift.text.loading import load_tokenizer
 from minift.text.normalize import BertNormalizer
 from minift.text.wordpiece_tokenizer import NO_LIMIT, WordPieceConfig, WordPieceTokenizer
@@ -82,6 +84,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "left": {**BERT, "padding_side": "left", "truncation_side": "left"},
     "clean up": {**BERT, "clean_up_tokenization_spaces": True},
     "DistilBERT": {"tokenizer_class": "DistilBertTokenizer"},
+    "MobileBERT": {"tokenizer_class": "MobileBertTokenizerFast"},
+    "SqueezeBERT": {"tokenizer_class": "SqueezeBertTokenizer", "strip_accents": False},
     "ELECTRA": {"tokenizer_class": "ElectraTokenizer", "do_lower_case": False},
     "inputs": {**BERT, "model_input_names": ["input_ids", "attention_mask"]},
     "own names": {**BERT, "sep_token": "x", "cls_token": "hello", "mask_token": "world"},
@@ -208,6 +212,47 @@ def test_tokenizer_json_alone(folder: MakeFolder) -> None:
     ours = load_tokenizer(path)
     assert isinstance(ours, WordPieceTokenizer)
     compare(ours, RustTokenizer.from_file(str(path / "tokenizer.json")), [TEXT, TEXT.upper()])
+
+
+def framing(single: str, pair: str) -> Any:
+    tokens = [("[CLS]", 2), ("[SEP]", 3), ("hello", 5)]
+    template = TemplateProcessing(single=single, pair=pair, special_tokens=tokens)
+    return json.loads(template.__getstate__())
+
+
+def test_other_framings_are_left_to_transformers(folder: MakeFolder) -> None:
+    usual = framing("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1")
+    assert usual == tokenizer_json()["post_processor"] | {"special_tokens": usual["special_tokens"]}
+    for single, pair in [
+        ("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:0"),
+        ("[CLS] $A [SEP]", "[CLS] $A [SEP] [SEP] $B:1 [SEP]:1"),
+        ("[CLS] $A", "[CLS] $A $B:1"),
+    ]:
+        path = folder(tokenizer_json=broken(post_processor=framing(single, pair)))
+        tokenizer = load_tokenizer(path)
+        assert isinstance(tokenizer, HuggingFaceTokenizer)
+        assert tokenizer("e", "x")["input_ids"].tolist() == [
+            RustTokenizer.from_file(str(path / "tokenizer.json")).encode("e", "x").ids
+        ]
+
+
+def test_special_tokens_come_from_the_framing(folder: MakeFolder) -> None:
+    described = broken(post_processor=framing("hello $A [SEP]", "hello $A [SEP] $B:1 [SEP]:1"))
+    ours = load_tokenizer(folder(tokenizer_json=described))
+    assert isinstance(ours, WordPieceTokenizer) and ours.cls_token_id == 5
+    older = {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["hello", 5]}
+    ours = load_tokenizer(folder(tokenizer_json=broken(post_processor=older)))
+    assert isinstance(ours, WordPieceTokenizer) and ours.encode("e") == [5, VOCAB.index("e"), 3]
+
+
+def test_other_classes_are_left_to_transformers(folder: MakeFolder) -> None:
+    tokens = ["<s>", "<pad>", "</s>", "[UNK]", "<mask>", "e", "x"]
+    path = folder(
+        vocab_txt=vocab_txt(tokens), tokenizer_config_json={"tokenizer_class": "MPNetTokenizer"}
+    )
+    tokenizer = load_tokenizer(path)
+    assert isinstance(tokenizer, HuggingFaceTokenizer)
+    assert tokenizer.encode("e") == AutoTokenizer.from_pretrained(path)("e")["input_ids"]
 
 
 def test_special_tokens_missing_in_tokenizer_json_are_added(folder: MakeFolder) -> None:
