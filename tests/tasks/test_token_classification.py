@@ -24,20 +24,6 @@ def data():
     return splits, minift.load_tokenizer("minilm"), label_names(splits.train)
 
 
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    """A tiny random BERT encoder with MiniLM's tokenizer, as a folder."""
-    folder = tmp_path_factory.mktemp("tiny-bert")
-    torch.manual_seed(0)
-    config = transformers.BertConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48,
-        max_position_embeddings=128,
-    )  # fmt: skip
-    transformers.BertModel(config).save_pretrained(folder)
-    minift.load_tokenizer("minilm").save(folder)
-    return folder
-
-
 def test_labels_equal_the_recipe_with_hugging_face_word_ids(data):
     splits, tokenizer, labels = data
     hf = transformers.AutoTokenizer.from_pretrained(assets.fetch("minilm"))
@@ -76,14 +62,14 @@ def test_collate_pads_on_the_right(data):
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_training_equals_hugging_face_step_by_step(data, encoder, dropout):
+def test_training_equals_hugging_face_step_by_step(data, tiny_encoder, dropout):
     """Same head, same batches, same seed: the loss curves and the final tags coincide."""
     splits, tokenizer, labels = data
     config = TrainConfig(epochs=2, batch_size=16, learning_rate=3e-3, dropout=dropout, seed=3)
-    ours = Tagger.from_encoder(encoder, labels, seed=3).model
+    ours = Tagger.from_encoder(tiny_encoder, labels, seed=3).model
     torch.manual_seed(3)
     theirs = transformers.BertForTokenClassification.from_pretrained(
-        encoder, num_labels=len(labels)
+        tiny_encoder, num_labels=len(labels)
     )
     examples = encode(splits.train, tokenizer, labels, 128)
     from minift.training.dropout import set_dropout
@@ -104,9 +90,9 @@ def test_training_equals_hugging_face_step_by_step(data, encoder, dropout):
     assert difference[batch["attention_mask"].bool()].abs().max() <= 1e-5
 
 
-def test_save_and_load_in_both_libraries(data, encoder, tmp_path):
+def test_save_and_load_in_both_libraries(data, tiny_encoder, tmp_path):
     splits, _, labels = data
-    tagger = new_tagger(encoder, splits.train, seed=1)
+    tagger = new_tagger(tiny_encoder, splits.train, seed=1)
     config = TrainConfig(epochs=1, learning_rate=1e-2, dropout=0.0)
     tagger.fit(splits.train, splits.valid[:10], config)
     tagger.save(tmp_path / "out", {"f1": 0.5})
@@ -126,11 +112,11 @@ def test_save_and_load_in_both_libraries(data, encoder, tmp_path):
         assert tags == theirs
 
 
-def test_fit_is_reproducible_to_the_bit(data, encoder):
+def test_fit_is_reproducible_to_the_bit(data, tiny_encoder):
     splits = data[0]
 
     def run():
-        tagger = new_tagger(encoder, splits.train, seed=4)
+        tagger = new_tagger(tiny_encoder, splits.train, seed=4)
         config = TrainConfig(epochs=1, learning_rate=1e-2, seed=4)
         history = tagger.fit(splits.train, splits.valid, config)
         return history, copy.deepcopy(tagger.model.state_dict())
@@ -140,8 +126,8 @@ def test_fit_is_reproducible_to_the_bit(data, encoder):
     assert all(torch.equal(weights[name], again[name]) for name in weights)
 
 
-def test_entities_of_raw_text_have_the_right_characters(data, encoder):
-    tagger = new_tagger(encoder, data[0].train, seed=0)
+def test_entities_of_raw_text_have_the_right_characters(data, tiny_encoder):
+    tagger = new_tagger(tiny_encoder, data[0].train, seed=0)
     text = "  Anna's card 1234-5678\n is \u200d lost. "
     for entity in tagger.entities(text):
         assert text[entity["start"] : entity["end"]] == entity["text"]
@@ -152,8 +138,8 @@ def test_entities_of_raw_text_have_the_right_characters(data, encoder):
     assert together == [tagger.tag([s])[0] for s in order]  # batching and sorting change nothing
 
 
-def test_a_sentence_longer_than_the_model(data, encoder):
-    tagger = new_tagger(encoder, data[0].train, seed=0)
+def test_a_sentence_longer_than_the_model(data, tiny_encoder):
+    tagger = new_tagger(tiny_encoder, data[0].train, seed=0)
     ok = Sentence(("a",) * 126, ("O",) * 126, 3)
     assert len(tagger.tag([ok])[0]) == 126
     long = Sentence(("a",) * 127, ("O",) * 127, 9)
@@ -165,13 +151,13 @@ def test_a_sentence_longer_than_the_model(data, encoder):
     )
 
 
-def test_wrong_input(data, encoder):
+def test_wrong_input(data, tiny_encoder):
     _, tokenizer, labels = data
     with pytest.raises(InputError, match="tag 'B-DOG' is unknown; known: O, B-ADDRESS"):
         encode([Sentence(("a",), ("B-DOG",))], tokenizer, labels, 512)
     with pytest.raises(InputError, match="no word is tagged as an entity"):
-        new_tagger(encoder, [Sentence(("a",), ("O",))], seed=0)
+        new_tagger(tiny_encoder, [Sentence(("a",), ("O",))], seed=0)
     with pytest.raises(InputError, match="holds a BertModel; right would be"):
-        Tagger.load(encoder)
+        Tagger.load(tiny_encoder)
     with pytest.raises(InputError, match=r"task: unknown 'nerr'.*did you mean 'ner'"):
         task("nerr")

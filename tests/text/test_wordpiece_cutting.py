@@ -43,3 +43,8 @@ def test_the_longest_piece_wins_even_if_the_rest_is_then_unknown() -> None:
     vocab = {"[UNK]": 0, "ab": 1, "abc": 2, "##cd": 3}
     assert WordPiece(vocab)("abcd") == [(0, 0, 4)]
     assert WordPiece(vocab)("abc") == [(2, 0, 3)]
+
+
+def test_the_longest_token_of_the_vocabulary_is_found() -> None:
+    assert WordPiece({"[UNK]": 0, "abcdefgh": 1, "a": 2})("abcdefgh") == [(1, 0, 8)]
+    assert WordPiece({"[UNK]": 0, "a": 1, "##bcdefgh": 2})("abcdefgh") == [(1, 0, 1), (2, 1, 8)]

@@ -214,6 +214,13 @@ def test_tokenizer_json_alone(folder: MakeFolder) -> None:
     compare(ours, RustTokenizer.from_file(str(path / "tokenizer.json")), [TEXT, TEXT.upper()])
 
 
+def test_without_clean_up_control_characters_stay(folder: MakeFolder) -> None:
+    path = folder(tokenizer_json=tokenizer_json(clean_text=False))
+    rust = RustTokenizer.from_file(str(path / "tokenizer.json"))
+    texts = [f"hello{char}x{char} {char}e" for char in map(chr, [*range(0x100), 0x2028, 0xFFFD])]
+    compare(load_tokenizer(path), rust, texts)
+
+
 def framing(single: str, pair: str) -> Any:
     tokens = [("[CLS]", 2), ("[SEP]", 3), ("hello", 5)]
     template = TemplateProcessing(single=single, pair=pair, special_tokens=tokens)

@@ -602,7 +602,8 @@ print(f"an element: formula {by_formula.bytes // 1000} bytes, PyTorch {by_torch.
 #
 # ### Exercise 3: AdamW in one kernel
 #
-# Write it so that nothing moves twice. The corrections $1 - \beta^t$ come as arguments.
+# Write it so that nothing moves twice. The corrections $1 - \beta^t$ come as arguments. (Triton has
+# no `**`: the square of g is `g * g`.)
 
 
 # %%
