@@ -24,5 +24,5 @@ def launch(
     if device.type == "cpu":
         interpret(kernel, memory=memory)[grid](*args, **constexprs)
         return
-    with torch.device(device):
+    with torch.cuda.device(device):  # Triton launches on the current device
         kernel[grid](*args, **constexprs)

@@ -28,6 +28,7 @@ MAX_BYTES = 600_000
 
 _CHECK = re.compile(r"\bcheck\(\s*[\"']([\w.]+)[\"']")
 _LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
+_CODE = re.compile(r"```.*?```|`[^`]*`", flags=re.S)
 _CAPTION = re.compile(r"^\*Figure (\d+)\. [^*]+\.\*$", flags=re.M)
 
 
@@ -181,8 +182,8 @@ def one_copy(lesson: Lesson) -> Iterator[str]:
 
 def links(lesson: Lesson) -> Iterator[str]:
     """Links to other notebooks and files of the project lead somewhere."""
-    for cell in lesson.cells:
-        for target in _LINK.findall(cell.source) if cell.cell_type == "markdown" else []:
+    for cell in (c for c in lesson.cells if c.cell_type == "markdown"):
+        for target in _LINK.findall(_CODE.sub("", cell.source)):
             if not (lesson.path.parent / target).exists():
                 yield f"a link leads nowhere: {target}"
 

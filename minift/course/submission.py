@@ -124,7 +124,8 @@ def _answers(path: Path) -> dict[str, Any]:
     from minift.course.registry import names
 
     wanted = {name.rpartition(".")[2]: name for name in names()}
-    namespace: dict[str, Any] = {"__name__": "__submission__"}
+    shell = {"get_ipython": _NoShell, "display": lambda *_, **__: None}
+    namespace: dict[str, Any] = {"__name__": "__submission__", **shell}
     found: dict[str, Any] = {}
     for place, code in _compiled(path):
         with contextlib.suppress(Exception):  # a cell that fails leaves the others to be examined
@@ -134,6 +135,13 @@ def _answers(path: Path) -> dict[str, Any]:
             if getattr(getattr(plain(fn), "__code__", None), "co_filename", "") == place:
                 found[wanted[topic]] = fn
     return found
+
+
+class _NoShell:
+    """What magics are sent to, in a process without a notebook: nothing happens."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_, **__: None
 
 
 def _compiled(path: Path) -> Iterator[tuple[str, CodeType]]:

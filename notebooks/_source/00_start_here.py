@@ -16,7 +16,7 @@
 # - say what a language model does, and what attention adds to it;
 # - find your way through the other notebooks.
 #
-# *20 minutes to read; 15 seconds to run on two CPU cores, with 1 GB of memory. Nothing is
+# *20 minutes to read; 15 seconds to run on two CPU cores, with 600 MB of memory. Nothing is
 # downloaded.*
 
 # %% [markdown]

@@ -306,6 +306,13 @@ def add_not_compiled(a, b, c, size, BLOCK: tl.constexpr):
     tl.store(c + i, total, i < size)
 
 
+@triton.jit
+def add_skipping_zeros(a, b, c, size, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    total = tl.load(a + i, i < size) + tl.load(b + i, i < size)
+    tl.store(c + i, total, (i < size) & (total != 0))
+
+
 def add_undecorated(a, b, c, size, BLOCK):
     c[:size] = a + b
 
@@ -338,6 +345,7 @@ WRONG = [
     ("kernels.vector_add", add_unmasked, "has no mask"),
     ("kernels.vector_add", add_in_one_place, "pid * BLOCK"),
     ("kernels.vector_add", add_reading_twice, "read or written twice"),
+    ("kernels.vector_add", add_skipping_zeros, "Mask the lanes"),
     ("kernels.vector_add", add_not_compiled, "compiler takes less"),
     ("kernels.vector_add", add_undecorated, "@triton.jit"),
 ]

@@ -50,6 +50,13 @@ def test_audit_fails_when_something_slips(capsys, monkeypatch, slip):
     assert "SLIPPED" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("part", "other"), [("start", "answer"), ("answer", "start")])
+def test_audit_fails_when_a_stub_is_right_or_a_solution_is_none(monkeypatch, part, other):
+    exercise = find("ner.f1")
+    monkeypatch.setattr(exercise, part, getattr(exercise, other))
+    assert main(["course", "audit", "ner.f1"]) == 1
+
+
 def test_audit_fails_when_an_exercise_has_too_few_wrong_answers(capsys, monkeypatch):
     exercise = find("ner.f1")
     monkeypatch.setattr(exercise, "mistakes", exercise.mistakes[:2])

@@ -44,7 +44,8 @@ def test_a_notebook(tmp_path):
     check = "from minift.course import check\ncheck('attention.causal_mask', causal_mask)"
     kernel = find("kernels.vector_add").solution_source()
     softmax = find("attention.softmax")
-    sources = ["%matplotlib inline\nx = !ls\n", "1 / 0", "def broken(:", WRONG, check, RIGHT]
+    sources = ["1 / 0", "def broken(:", WRONG, check]
+    sources += ["%matplotlib inline\nx = !ls\ndisplay(x)\n" + RIGHT]
     sources += [softmax.solution_source(), softmax.stub_source(), "softmax = 3"]
     sources += ["import triton\nimport triton.language as tl\n" + kernel]
     path.write_text(notebook(*sources))

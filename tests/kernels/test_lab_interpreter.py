@@ -213,23 +213,42 @@ def _fused(x, y, z, out, BLOCK: tl.constexpr):
 def test_fma_rounds_once() -> None:
     """Against exact rational arithmetic, on numbers chosen so that rounding twice is wrong."""
     rng = np.random.default_rng(5)
+    x, y = rng.standard_normal((2, 2000)).astype(np.float32)
+    z = (-x * y * (1 + rng.integers(-2, 3, 2000) * 2.0**-24)).astype(np.float32)  # cancels
+    # 64 ± a trifle, added to a number whose neighbour is 128 away: a tie but for the trifle,
+    # which is too small to be seen in fp64.
+    e = 2.0**-11
+    ties = [
+        (sign * 8 * (1 + e), 8 * (1 - e + e * e if above else 1 - e), sign * (2.0**30 + 128 * odd))
+        for sign in (1, -1)
+        for above in (True, False)
+        for odd in (0, 1)
+    ]
+    ties += [(8 * (1 + 2.0**-18), 8 * (1 - 2.0**-18), sign * (2.0**30 + 128)) for sign in (1, -1)]
+    columns = np.array(ties, np.float32).T
+    x, y, z = (np.append(v, column) for v, column in zip((x, y, z), columns, strict=True))
     n = 2048
-    x = rng.standard_normal(n).astype(np.float32)
-    y = rng.standard_normal(n).astype(np.float32)
-    z = (-x * y * (1 + rng.integers(-2, 3, n) * 2.0**-24)).astype(np.float32)  # cancels
-    # A product just above a tie of the sum: lost when the product is rounded first.
-    x[:64], y[:64], z[:64] = 1 + 2**-12, 1 + 2**-12, 2.0 ** rng.integers(10, 14, 64)
+    x, y, z = (np.resize(v, n) for v in (x, y, z))
     out = torch.empty(n)
     interpret(_fused)[(1,)](*map(torch.from_numpy, (x, y, z)), out, BLOCK=n)
     for a, b, c, got in zip(x, y, z, out.numpy(), strict=True):
         exact = Fraction(float(a)) * Fraction(float(b)) + Fraction(float(c))
         error = abs(Fraction(float(got)) - exact)
-        for other in (
-            np.nextafter(got, np.float32(np.inf)),
-            np.nextafter(got, np.float32(-np.inf)),
-        ):
-            assert error <= abs(Fraction(float(other)) - exact)
-    assert (out.numpy() != x * y + z).any(), "the inputs do not tell one rounding from two"
+        for toward in (np.float32(np.inf), np.float32(-np.inf)):
+            other = Fraction(float(np.nextafter(got, toward)))
+            assert error <= abs(other - exact), (a, b, c)
+    twice = (x.astype(np.float64) * y + z).astype(np.float32)
+    assert (out.numpy() != twice).sum() >= 3, "the inputs do not tell one rounding from two"
+
+
+def test_tf32_has_ten_bits_and_rounds_ties_away() -> None:
+    x = torch.randn(5000, generator=torch.Generator().manual_seed(7)).numpy()
+    got = to_tf32(x)
+    assert (got.view(np.uint32) & 0x1FFF == 0).all()
+    assert (np.abs(got - x) <= 2.0**-11 * np.abs(x)).all()
+    one = np.array([1 + 2.0**-11, -1 - 2.0**-11, 1 + 2.0**-12, np.inf, np.nan], np.float32)
+    want = np.array([1 + 2.0**-10, -1 - 2.0**-10, 1, np.inf, np.nan], np.float32)
+    np.testing.assert_array_equal(to_tf32(one), want)
 
 
 @pytest.mark.parametrize("special", [math.inf, -math.inf, math.nan, 0.0, -0.0, 1e38])

@@ -40,7 +40,9 @@ def theirs_from(folder, cls):
     return model
 
 
-@pytest.mark.parametrize(("make", "name", "options"), ALL, ids=str)
+@pytest.mark.parametrize(
+    ("make", "name", "options"), ALL, ids=lambda value: getattr(value, "__name__", str(value))
+)
 def test_there_and_back(make, name, options, tmp_path):
     original = make(name, **options)
     original.save_pretrained(tmp_path / "theirs")
@@ -79,7 +81,9 @@ def test_the_saved_config_is_theirs(tmp_path):
         assert b'"format":"pt"' in file.read(1000)
 
 
-@pytest.mark.parametrize(("make", "name", "options"), ALL[::3], ids=str)
+@pytest.mark.parametrize(
+    ("make", "name", "options"), ALL[::3], ids=lambda value: getattr(value, "__name__", str(value))
+)
 def test_in_memory_both_ways(make, name, options):
     original = make(name, **options)
     ours = minift.from_hf(original)

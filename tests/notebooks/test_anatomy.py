@@ -138,6 +138,11 @@ def test_a_copy_that_is_tagged_as_teaching_is_allowed():
     assert "minift.layers.attention.merge_heads" in library_functions()["merge_heads"]
 
 
+def test_links_elsewhere_and_brackets_in_code_are_no_concern_of_the_rule():
+    text = "[a](https://example.org/x) [b](#c) [d](../conftest.py) `run[(2,)](x, y)`"
+    assert broken(lambda cells: put(cells, "Text 3", text)) == ""
+
+
 def test_the_size_of_the_file_is_bounded():
     assert "601 kB; at most 600 are right" in broken(lambda cells: None, size=601_000)
 

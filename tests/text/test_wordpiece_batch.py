@@ -105,6 +105,9 @@ def test_truncate_leaves_its_arguments_alone() -> None:
     first, second = [1, 2, 3, 4], [5, 6, 7]
     assert truncate(first, second, 5, "longest_first") == ([1, 2, 3], [5, 6])
     assert truncate(first, second, 5, "longest_first", "left") == ([2, 3, 4], [6, 7])
+    for side in ("left", "right"):
+        assert truncate(first, second, 0, "longest_first", side) == ([], [])
+        assert truncate(first, None, 0, "longest_first", side) == ([], None)
     assert (first, second) == ([1, 2, 3, 4], [5, 6, 7])
 
 

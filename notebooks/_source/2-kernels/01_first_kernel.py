@@ -345,7 +345,7 @@ check("kernels.silu_mul", silu_mul)
 # What does a GPU get to see of all this? Triton compiles a kernel in several steps. The last but
 # one is **PTX**, an assembly language for all NVIDIA GPUs; the last is **SASS**, the instructions
 # of one model. None of it takes a GPU. `compile_for` wants what a launch wants; of the tensors,
-# only their types matter.
+# only types and alignment matter.
 #
 # Here is `add` for an H100 (`sm_90`): its loads, additions, stores and comparisons in PTX, then
 # all of its SASS. To keep it short, a program is one **warp**, which is 32 threads that carry out
@@ -369,8 +369,8 @@ for instruction in compiled.instructions:
 # There are four additions, one for each lane of the thread. The block of 128 has become 32
 # threads with four registers each.
 #
-# **SASS.** Each line has an address, a condition, an operation and its registers; the first of
-# these is the one written to. A thread reads it like this:
+# **SASS.** Each line has an address, a condition, an operation and its registers. The first of
+# these is the one written to (for a store, the address is). A thread reads it like this:
 #
 # | instruction | what it does |
 # | --- | --- |
@@ -602,8 +602,8 @@ print(f"an element: formula {by_formula.bytes // 1000} bytes, PyTorch {by_torch.
 #
 # ### Exercise 3: AdamW in one kernel
 #
-# Write it so that nothing moves twice. The corrections $1 - \beta^t$ come as arguments. (Triton has
-# no `**`: the square of g is `g * g`.)
+# Write it so that nothing moves twice. The corrections $1 - \beta^t$ come as arguments. (Triton
+# has no `**`: the square of g is `g * g`.)
 
 
 # %%
@@ -780,10 +780,10 @@ print(f"{len(report.kernels)} launch, {report.programs} programs, {moved:g} byte
 #
 # One tensor differs: the bias of q, k and v, and in it only places that belong to k (16 to 31). A
 # bias on k adds the same number to all scores of a query, and the softmax does not care. So its
-# gradient is 0; computed with roundings, it is noise. And Adam, as you saw, turns any gradient
-# into a step of size lr, however small it is. These parameters wander where the noise takes them,
-# with PyTorch's optimiser as with ours, and the loss does not see it. When two right programs
-# differ, ask what the number is good for.
+# gradient is 0; computed with roundings, it is noise. And Adam, as you saw, turns even a tiny
+# gradient into a step that counts. These parameters wander where the noise takes them, with
+# PyTorch's optimiser as with ours, and the loss does not see it. When two right programs differ,
+# ask what the number is good for.
 #
 # ## Summary
 #

@@ -23,6 +23,7 @@ def whole() -> Iterator[Inputs]:
 
 def ragged() -> Iterator[Inputs]:
     yield {"x": counting(5), "y": counting(5, start=10), "block": 4}
+    yield {"x": counting(5), "y": -counting(5), "block": 4}
     for seed, (n, block) in enumerate([(1, 2), (3, 8), (31, 16), (64, 16), (257, 64), (1000, 32)]):
         yield {"x": normal(n, seed=seed), "y": normal(n, seed=100 + seed), "block": block}
 
