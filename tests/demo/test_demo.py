@@ -60,7 +60,8 @@ class Page(HTMLParser):
         self.tags[tag] += 1
         if tag in ("main", "table", "figure", "svg", "p", "div"):
             self.open.append(tag)
-        self.links += [v for k, v in attrs if k in ("src", "href", "xlink:href") and v[0] != "#"]
+        targets = [v for k, v in attrs if k in ("src", "href", "xlink:href")]
+        self.links += [v for v in targets if not v.startswith(("#", "data:"))]
 
     def handle_endtag(self, tag):
         if tag in ("main", "table", "figure", "svg", "p", "div"):
