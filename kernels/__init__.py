@@ -1,4 +1,4 @@
-"""Triton kernels that a learner can read and an engineer would ship.
+"""Triton kernels that a learner can read and an engineer can lift into other work.
 
 ``attention`` and ``AdamW`` take PyTorch tensors. On CUDA tensors they launch on the GPU; on CPU
 tensors they run in the corrected interpreter of :mod:`kernels.lab`, in the same process, with no

@@ -1,4 +1,4 @@
-"""``python -m kernels verify [NAME ...]``: prove the kernels, without a GPU.
+"""``python -m kernels verify [NAME ...]``: verify the kernels without a GPU.
 
 Exit codes: 0 everything holds; 1 something does not; 2 the input is wrong or Triton is missing
 (one line, no traceback); 130 interrupted.
@@ -22,7 +22,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="kernels", description="Triton kernels, proved without a GPU.")
+    parser = Parser(prog="kernels", description="Triton kernels, verified without a GPU.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     summary = "numbers, bounds, races, traffic in the interpreter; registers and spills compiled"
     verify = commands.add_parser("verify", help=summary, description=summary)

@@ -1,4 +1,4 @@
-"""Prove the kernels without a GPU, in numbers and in machine code.
+"""Verify the kernels without a GPU, in numbers and in machine code.
 
 :func:`verify` runs the cases of :mod:`kernels.checks` in the corrected interpreter (numbers,
 bounds, races, exact traffic) and compiles the shipped layouts for four architectures (registers,

@@ -18,11 +18,11 @@ from minift.errors import InputError
 COMMANDS = {
     "demo": "the main job, end to end, on real weights; writes demo-report/",
     "assets": "real weights and data: list, fetch, path, verify",
-    "finetune": "fine-tune a model on a task with your own files",
+    "finetune": "fine-tune a model on a task, with your files or the embedded data",
     "evaluate": "score a fine-tuned model on a labelled file",
     "predict": "label text from standard input, JSON lines out",
     "compare": "hold a model against its Hugging Face counterpart",
-    "course": "exercises and notebooks: list, check, build",
+    "course": "exercises and notebooks: list, check, audit, build",
 }
 
 

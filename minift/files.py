@@ -84,6 +84,22 @@ def check_new_folder(
         raise InputError(f"{name}: cannot write to {parent}; name a folder in a writable place")
 
 
+def _replace_folder(new: Path, folder: Path) -> None:
+    """Put ``new`` at ``folder``; if that fails, what stood there before stands there again."""
+    if not folder.exists():
+        os.replace(new, folder)
+        return
+    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
+    os.replace(folder, aside / "was")
+    try:
+        os.replace(new, folder)
+    except BaseException:
+        os.replace(aside / "was", folder)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
 @contextmanager
 def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
     """A folder that appears under its name only when the block ends without an error.
@@ -96,13 +112,7 @@ def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o755)
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
-            os.replace(folder, old / "was")
-            os.replace(temporary, folder)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.replace(temporary, folder)
+        _replace_folder(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

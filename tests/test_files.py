@@ -39,6 +39,24 @@ def test_new_folder_replaces_an_old_one_whole(tmp_path):
     assert os.stat(target).st_mode & 0o777 == 0o755
 
 
+def test_an_old_folder_comes_back_when_the_new_one_cannot_be_placed(tmp_path, monkeypatch):
+    target = tmp_path / "out"
+    target.mkdir()
+    (target / "old.txt").write_text("old")
+    real = os.replace
+
+    def fails_for_the_new_one(source, destination):
+        if destination == target and os.path.exists(os.path.join(source, "new.txt")):
+            raise OSError("cannot place it")
+        real(source, destination)
+
+    monkeypatch.setattr(os, "replace", fails_for_the_new_one)
+    with pytest.raises(OSError, match="cannot place it"), new_folder(target) as folder:
+        (folder / "new.txt").write_text("new")
+    assert [p.name for p in target.iterdir()] == ["old.txt"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
 def test_write_text_keeps_the_old_file_when_it_fails(tmp_path, monkeypatch):
     path = tmp_path / "a.txt"
     write_text(path, "old")

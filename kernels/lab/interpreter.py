@@ -254,6 +254,10 @@ def _language_changes() -> list[tuple[Any, str, Any]]:
     names = {(id(owner), name): (owner, name) for owner, name, _ in scope._changes}
     changes = [(owner, name, vars(owner)[name]) for owner, name in names.values()]
     scope.restore()
+    for owner, name in names.values():  # what was inherited comes back as the class's own
+        inherited = owner.__mro__[1:] if isinstance(owner, type) else ()
+        if any(vars(base).get(name) is vars(owner).get(name, _ABSENT) for base in inherited):
+            delattr(owner, name)
     ours = [
         (tl, "reduce", _reduce),
         (tl.core, "reduce", _reduce),

@@ -43,10 +43,11 @@ def load_theirs(ours: Any, folder: str) -> Any:
     import torch
     import transformers
 
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    from minift.commands.quiet import quiet_transformers
+
     cls = getattr(transformers, type(ours).__name__)
-    return cls.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    with quiet_transformers():
+        return cls.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
 
 
 def random_batch(model: Any, batch: int, length: int, seed: int) -> tuple[Any, Any]:

@@ -77,10 +77,16 @@ def _blocks(text: str) -> Iterator[list[tuple[int, list[str]]]]:
     for number, raw in enumerate([*text.split("\n"), ""], start=1):
         line = raw.removesuffix("\r")
         if line.strip() and not line.startswith("-DOCSTART-"):
-            block.append((number, line.split("\t") if "\t" in line else line.split()))
+            block.append((number, _columns(line)))
         elif block:
             yield block
             block = []
+
+
+def _columns(line: str) -> list[str]:
+    if "\t" in line:
+        return line.split("\t")
+    return [column for column in line.split(" ") if column]
 
 
 def _problem(

@@ -24,6 +24,7 @@ from minift.layers.feed_forward import FeedForward
 from minift.layers.mask import padding_mask
 from minift.models.checks import check_ids, check_inputs, check_labels
 from minift.models.config import (
+    check_deviation,
     check_heads,
     check_positive,
     check_probability,
@@ -75,6 +76,7 @@ class BertConfig:
         check_heads(
             "hidden_size", self.hidden_size, "num_attention_heads", self.num_attention_heads
         )
+        check_deviation(self)
         activation(self.hidden_act)
         if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
             raise InputError(

@@ -45,7 +45,11 @@ def read_labels(data: Mapping[str, Any]) -> dict[int, str] | None:
     given = data.get("id2label")
     if given is None:
         count = data.get("num_labels")
-        return None if count is None else {i: f"LABEL_{i}" for i in range(count)}
+        if count is None:
+            return None
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise InputError(f"config: num_labels={count!r}; right: at least 1")
+        return {i: f"LABEL_{i}" for i in range(count)}
     try:
         labels = {int(key): str(value) for key, value in sorted(given.items(), key=_by_id)}
     except (AttributeError, TypeError, ValueError):
@@ -74,6 +78,12 @@ def check_probability(config: Any, *names: str) -> None:
         value = getattr(config, name)
         if value is not None and not 0.0 <= value < 1.0:
             raise InputError(f"config: {name}={value}; right: at least 0 and below 1")
+
+
+def check_deviation(config: Any) -> None:
+    """Raises InputError for a standard deviation of the starting weights below 0."""
+    if not config.initializer_range >= 0.0:
+        raise InputError(f"config: initializer_range={config.initializer_range}; right: at least 0")
 
 
 def check_heads(hidden_name: str, hidden: int, heads_name: str, heads: int) -> None:

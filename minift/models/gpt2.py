@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from minift.errors import InputError
 from minift.generation.cache import KVCache
 from minift.generation.greedy import generate
 from minift.layers.activation import activation
@@ -25,7 +26,13 @@ from minift.layers.attention import attention, eager_attention, merge_heads, spl
 from minift.layers.feed_forward import FeedForward
 from minift.layers.mask import causal_mask, padding_mask, position_ids
 from minift.models.checks import check_inputs, check_labels
-from minift.models.config import check_heads, check_positive, check_probability, read_config
+from minift.models.config import (
+    check_deviation,
+    check_heads,
+    check_positive,
+    check_probability,
+    read_config,
+)
 from minift.models.family import Family
 from minift.models.init import init_weights
 from minift.models.output import ModelOutput
@@ -66,6 +73,7 @@ class GPT2Config:
         check_positive(self, "vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "inner")
         check_probability(self, "resid_pdrop", "embd_pdrop", "attn_pdrop")
         check_heads("n_embd", self.n_embd, "n_head", self.n_head)
+        check_deviation(self)
         activation(self.activation_function)
 
     @property
@@ -244,8 +252,10 @@ class GPT2LMHeadModel(nn.Module):
 
         Raises:
             InputError: ids or labels outside the vocabulary, more tokens than positions, a mask
-                of another shape.
+                of another shape, ``last_only`` with ``labels``.
         """
+        if last_only and labels is not None:
+            raise InputError("last_only: True together with labels; right: labels need all logits")
         if cache is None and (not self.training if use_cache is None else use_cache):
             cache = KVCache()
         output = self.transformer(

@@ -156,7 +156,7 @@ def checkpoint_folder(name_or_path: str | os.PathLike[str]) -> Path:
     if path.exists() or str(name_or_path) not in ASSETS:
         if not path.exists() and path.name == str(name_or_path):
             error = str(one_of("model", str(path), ASSETS)).replace("unknown", "no folder")
-            raise InputError(error.replace("; known", " and no asset of that name; known"))
+            raise InputError(error.replace("; known", " and no model of that name; known"))
         return path
     from minift.assets import fetch
 
@@ -249,8 +249,11 @@ def _labels(given: Any) -> dict[int, str]:
 
 def _empty(cls: type[nn.Module], config: Any, dtype: torch.dtype) -> nn.Module:
     """The model without memory for its weights, and without touching the random state."""
-    with torch.device("meta"):
-        return cls(config).to(dtype)
+    try:
+        with torch.device("meta"):
+            return cls(config).to(dtype)
+    except RuntimeError as error:
+        raise InputError(f"config: sizes that no memory holds ({error})") from None
 
 
 def _head_names(family: Family, model: nn.Module) -> list[str]:

@@ -53,6 +53,12 @@ class TrainConfig:
             raise InputError(f"learning_rate: given {self.learning_rate}; right would be above 0")
         for name, (low, high) in _RULES.items():
             value = getattr(self, name)
-            if value is not None and not low <= value <= high:
+            if name == "patience" and value is None:
+                continue
+            whole = isinstance(low, int)
+            if not isinstance(value, int if whole else (int, float)) or isinstance(value, bool):
+                kind = "a whole number" if whole else "a number"
+                raise InputError(f"{name}: given {value!r}; right would be {kind}")
+            if not low <= value <= high:
                 bound = f"from {low:g} to {high:g}" if math.isfinite(high) else f"{low:g} or more"
                 raise InputError(f"{name}: given {value}; right would be {bound}")

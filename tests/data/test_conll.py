@@ -64,6 +64,11 @@ def test_malformed_files_name_the_line(tmp_path, content, message):
     assert "\n" not in str(error.value)
 
 
+def test_only_tabs_and_spaces_part_columns(tmp_path):
+    text = "a\u2028b  O\n1\u00a0000 O\n"
+    assert read_conll(write(tmp_path, text))[0].words == ("a\u2028b", "1\u00a0000")
+
+
 def test_files_that_cannot_be_opened(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         read_conll(tmp_path / "absent.conll")

@@ -169,6 +169,23 @@ def test_the_origin_of_a_pointer_survives_broadcasting() -> None:
         interpret(_transposed)[(1,)](x, out, 16, M=8, N=8)
 
 
+@triton.jit
+def _column_then_row(x, out, stride, N: tl.constexpr):
+    i = tl.arange(0, N)
+    column = x + i[:, None] * stride  # (N, 1), then broadcast to (N, N)
+    tl.store(out + i[:, None] * N + i[None, :], tl.load(column + i[None, :]))
+
+
+def test_the_origin_survives_a_column_of_pointers() -> None:
+    """With the wrong stride the load leaves x, and lands in out."""
+    both = torch.arange(128.0)
+    x, out = both[:64], both[64:]
+    interpret(_column_then_row)[(1,)](x, out, 8, N=8)
+    assert torch.equal(x, out)
+    with pytest.raises(OutOfBoundsError, match="'x'"):
+        interpret(_column_then_row)[(1,)](x, out, 9, N=8)
+
+
 def test_bounds_are_checked_without_check() -> None:
     x, y, out = vectors(10)
     with pytest.raises(OutOfBoundsError):
@@ -230,6 +247,19 @@ def _neighbour(x, BLOCK: tl.constexpr):
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     left = tl.load(x + i - 1, mask=i > 0, other=0.0)
     tl.store(x + i, left)
+
+
+@triton.jit
+def _right_neighbour(x, n, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(x + i, tl.load(x + i + 1, mask=i + 1 < n, other=0.0))
+
+
+def test_writing_what_another_program_has_read_races() -> None:
+    """In this order the values come out right; on a GPU the order is open."""
+    match = r"element 16 of 'x', written by.*was read by program \(0, 0, 0\)"
+    with pytest.raises(RaceError, match=match), check():
+        interpret(_right_neighbour)[(2,)](torch.zeros(32), 32, BLOCK=16)
 
 
 @triton.jit

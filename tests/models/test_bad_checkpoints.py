@@ -58,7 +58,7 @@ def test_no_folder(tmp_path, folder, monkeypatch):
     assert error_of(tmp_path / "nothing") == f"FOLDER: no such folder; {right}"
     monkeypatch.chdir(tmp_path)
     assert error_of("minilmm").replace("FOLDER", "minilmm") == (
-        "model: no folder 'minilmm' and no asset of that name; known: minilm; "
+        "model: no folder 'minilmm' and no model of that name; known: minilm; "
         "did you mean 'minilm'?"
     )
     assert error_of(folder / "config.json") == (
@@ -168,6 +168,11 @@ def test_many_problems_are_counted(folder, edit):
         f"{layer}.bias, {layer}.weight, bert.encoder.layer.1.attention.output.dense.bias "
         "and 13 more"
     )
+
+
+def test_sizes_beyond_any_memory(folder, edit):
+    edit(hidden_size=4 * 10**10)
+    assert error_of(folder).startswith("config: sizes that no memory holds (")
 
 
 def test_a_head_that_should_be_there(folder, edit, weights):

@@ -172,6 +172,8 @@ def test_random_start_is_that_of_transformers(cls):
             {"hidden_dropout_prob": 1.0},
             "config: hidden_dropout_prob=1.0; right: at least 0 and below 1",
         ),
+        ({"initializer_range": -1.0}, "config: initializer_range=-1.0; right: at least 0"),
+        ({"id2label": None, "num_labels": "2"}, "config: num_labels='2'; right: at least 1"),
         ({"pad_token_id": 1.5}, "config: pad_token_id=1.5; right: int or null"),
         ({"pad_token_id": 99}, "config: pad_token_id=99; right: below vocab_size 53, or null"),
         (

@@ -4,8 +4,11 @@ import random
 
 import pytest
 from tokenizers import Tokenizer as RustTokenizer
+from tokenizers.decoders import WordPiece as Decoder
 from tokenizers.models import WordPiece as RustWordPiece
 
+from minift.text import wordpiece_tokenizer
+from minift.text.decode import join_pieces
 from minift.text.wordpiece import WordPiece
 from minift.text.wordpiece_tokenizer import WordPieceTokenizer
 
@@ -48,3 +51,21 @@ def test_the_longest_piece_wins_even_if_the_rest_is_then_unknown() -> None:
 def test_the_longest_token_of_the_vocabulary_is_found() -> None:
     assert WordPiece({"[UNK]": 0, "abcdefgh": 1, "a": 2})("abcdefgh") == [(1, 0, 8)]
     assert WordPiece({"[UNK]": 0, "a": 1, "##bcdefgh": 2})("abcdefgh") == [(1, 0, 1), (2, 1, 8)]
+
+
+def test_pieces_that_hold_the_prefix_twice_are_joined_as_the_library_joins_them() -> None:
+    tokens = ["##a", "##b##c", "d", "####", "##", "e", "##.", "."]
+    assert join_pieces(tokens) == Decoder().decode(tokens) == "##ab##c d## e.."
+
+
+def test_the_cache_is_bounded_and_changes_nothing(
+    ours: WordPieceTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wordpiece_tokenizer, "CACHE_SIZE", 10)
+    monkeypatch.setattr(wordpiece_tokenizer, "CACHE_LONGEST", 6)
+    small = WordPieceTokenizer(ours.vocab, ours.config)
+    words = [f"w{i}" for i in range(45)] * 2 + ["unaffable", "x" * 500]
+    for word in words:
+        assert small.tokenize(word) == ours.tokenize(word)
+        assert len(small._cache) <= 10
+    assert max(map(len, small._cache)) <= 6

@@ -221,6 +221,9 @@ def test_decay_groups_are_those_of_transformers_trainer():
         ({"patience": 0}, "patience: given 0"),
         ({"seed": -1}, "seed: given -1"),
         ({"weight_decay": float("nan")}, "weight_decay: given nan"),
+        ({"epochs": None}, "epochs: given None; right would be a whole number"),
+        ({"batch_size": 2.5}, "batch_size: given 2.5; right would be a whole number"),
+        ({"dropout": "a"}, "dropout: given 'a'; right would be a number"),
     ],
 )
 def test_settings_that_make_no_sense(settings, message):
