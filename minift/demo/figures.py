@@ -30,7 +30,8 @@ def loss_curve(history: History, baseline: float) -> str:
     right.set(ylabel="entity F1", ylim=(0, 1))
     right.spines["right"].set_visible(True)
     lines = [*axis.get_lines()[1:], *right.get_lines()]
-    axis.legend(lines, [str(line.get_label()) for line in lines], loc="upper right", frameon=False)
+    names = [str(line.get_label()) for line in lines]
+    figure.legend(lines, names, loc="outside upper left", ncols=3, frameon=False)
     return _svg(figure)
 
 

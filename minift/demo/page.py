@@ -33,6 +33,7 @@ figcaption { color: var(--dim); font-size: .9rem; max-width: 46rem; }
 mark { border-bottom: 2px solid; border-radius: .2rem; padding: .1rem .25rem; color: inherit; }
 mark small { margin-left: .3rem; font-weight: 700; font-size: .68rem; }
 .sentence { font-size: 1.1rem; line-height: 2.1; margin: .5rem 0; }
+td.words { white-space: normal; text-align: left; font-size: .8rem; min-width: 14rem; }
 .ok { color: #00693c; } .bad { color: #b3261e; font-weight: 700; }
 code { background: var(--tint); padding: .1rem .3rem; border-radius: .2rem; }
 """
@@ -83,7 +84,7 @@ def render(outcome: Outcome) -> str:
     return _PAGE.format(
         style=_STYLE,
         setting=f"torch {html.escape(torch.__version__)}, {platform.system()}, "
-        f"{torch.get_num_threads()} threads.",
+        f"threads: {torch.get_num_threads()}.",
         cards=_cards(outcome),
         sentences="".join(
             f'<p class="sentence">{colour.page(text, found)}</p>' for text, found in outcome.tagged
@@ -116,7 +117,7 @@ def _cards(outcome: Outcome) -> str:
         (f"{outcome.test.micro.f1:.3f}", "entity F1 on unseen sentence forms"),
         (f"{outcome.baselines['dictionary']:.3f}", "F1 of a dictionary of the training entities"),
         (f"{outcome.baselines['majority']:.3f}", "F1 of always saying O"),
-        (f"{peer.loss_gap:.0e}", f"largest loss gap to transformers over {peer.steps} steps"),
+        (f"{peer.loss_gap:.1g}", f"largest loss gap to transformers over {peer.steps} steps"),
         (f"{best.score:.3f}" if best else "-", "best validation F1"),
         (f"{len(outcome.history.steps)}", "optimiser steps"),
     ]
@@ -165,6 +166,8 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 def _cell(value: Any) -> str:
     text = f"{value:.3f}" if isinstance(value, float) else html.escape(str(value))
     kind = {"ok": ' class="ok"', "FAILED": ' class="bad"'}.get(text, "")
+    if " " in text and ":" in text:  # an instruction mix: several words, not one number
+        kind = ' class="words"'
     return f"<td{kind}>{text}</td>"
 
 
