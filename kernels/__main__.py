@@ -59,6 +59,13 @@ def run_verify(args: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
+    if not hasattr(kernels, "require_triton"):
+        print(
+            f"kernels: error: {kernels.__file__} is another package of this name and hides ours; "
+            "uninstall it, or start Python from another folder",
+            file=sys.stderr,
+        )
+        return 2
     args = build_parser().parse_args(argv)
     try:
         return run_verify(args)

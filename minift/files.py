@@ -1,5 +1,6 @@
 """Reading a user's files with clear errors; writing files that appear whole or not at all."""
 
+import glob
 import json
 import os
 import shutil
@@ -73,6 +74,8 @@ def check_new_folder(
         InputError: ``folder`` is a file, is not empty (unless ``overwrite``), or its parent is
             missing or not writable; ``hint``: the message names the option ``--overwrite``.
     """
+    if not os.fspath(folder):
+        raise InputError(f"{name}: given an empty name; right would be a folder's name")
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{name}: {folder} is a file; right would be a folder's name")
@@ -80,8 +83,37 @@ def check_new_folder(
         more = " or pass --overwrite" if hint else ""
         raise InputError(f"{name}: {folder} is not empty; name a new folder{more}")
     parent = folder.resolve().parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise InputError(f"{name}: cannot write to {parent}; name a folder in a writable place")
+    try:  # making one is the only sure sign: a full disk or a read-only mount has the right mode
+        Path(tempfile.mkdtemp(dir=parent, prefix=_prefix(folder))).rmdir()
+    except OSError:
+        raise InputError(
+            f"{name}: cannot write to {parent}; name a folder in a writable place"
+        ) from None
+
+
+def _prefix(folder: Path) -> str:
+    """How the temporary siblings of ``folder`` begin: they name the process that made them."""
+    return f".{folder.name}.{os.getpid()}."
+
+
+def _remove_remains(folder: Path) -> None:
+    """Remove what a killed process left beside ``folder``; what a living one works on stays."""
+    for path in folder.parent.glob(f".{glob.escape(folder.name)}.*.*"):
+        process = path.name.removeprefix(f".{folder.name}.").split(".")[0]
+        if process.isdecimal() and not _is_alive(int(process)) and not (path / "was").exists():
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    if os.name == "nt":  # there, signal 0 would end the process
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _replace_folder(new: Path, folder: Path) -> None:
@@ -89,7 +121,7 @@ def _replace_folder(new: Path, folder: Path) -> None:
     if not folder.exists():
         os.replace(new, folder)
         return
-    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
+    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=_prefix(folder)))
     os.replace(folder, aside / "was")
     try:
         os.replace(new, folder)
@@ -108,7 +140,8 @@ def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    _remove_remains(folder)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=_prefix(folder)))
     try:
         yield temporary
         temporary.chmod(0o755)

@@ -1,6 +1,8 @@
 """Files appear whole or not at all; reading says what is wrong."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -57,6 +59,23 @@ def test_an_old_folder_comes_back_when_the_new_one_cannot_be_placed(tmp_path, mo
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path):
+    target = tmp_path / "out"
+    code = (
+        "import os, sys; from minift.files import new_folder\n"
+        "with new_folder(sys.argv[1]) as f: (f / 'half').write_text(''); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(target)], timeout=60)
+    (left,) = tmp_path.iterdir()
+    living = tmp_path / f".out.{os.getpid()}.abc"
+    living.mkdir()
+    (tmp_path / ".out.txt").write_text("mine")
+    with new_folder(target):
+        pass
+    assert sorted(p.name for p in tmp_path.iterdir()) == [living.name, ".out.txt", "out"]
+    assert not left.exists()
+
+
 def test_write_text_keeps_the_old_file_when_it_fails(tmp_path, monkeypatch):
     path = tmp_path / "a.txt"
     write_text(path, "old")
@@ -80,6 +99,10 @@ def test_check_new_folder(tmp_path):
     with pytest.raises(InputError, match="is not empty"):
         check_new_folder("--out", tmp_path)
     check_new_folder("--out", tmp_path, overwrite=True)
+    with pytest.raises(InputError, match="empty name"):
+        check_new_folder("--out", "")
+    with pytest.raises(InputError, match="cannot write to"):
+        check_new_folder("--out", "/proc/new")
     with pytest.raises(InputError, match="cannot write to"):
         check_new_folder("--out", tmp_path / "absent" / "deep")
 

@@ -3,12 +3,22 @@
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", metavar="TASK", help="token-classification (or: ner)")
     parser.add_argument("--model", required=True, metavar="DIR", help="a fine-tuned model's folder")
     parser.add_argument("--json", action="store_true", help="one JSON array instead of JSON lines")
+
+
+def _lines() -> Iterator[bytes]:
+    from minift.errors import InputError
+
+    try:
+        yield from sys.stdin.buffer
+    except (OSError, AttributeError):  # closed by the caller: Python then has no stdin at all
+        raise InputError("standard input: is closed; right would be text, a line each") from None
 
 
 def run(args: argparse.Namespace) -> int:
@@ -19,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     task(args.task)
     tagger = Tagger.load(args.model)
     results = []
-    for number, line in enumerate(sys.stdin.buffer, start=1):
+    for number, line in enumerate(_lines(), start=1):
         text = decode_text(line, f"standard input, line {number}").rstrip("\r\n")
         row = {"text": text, "entities": tagger.entities(text, f"standard input, line {number}")}
         if args.json:

@@ -73,9 +73,9 @@ def entity_types(sentences: Iterable[Sentence]) -> list[str]:
 
 def _blocks(text: str) -> Iterator[list[tuple[int, list[str]]]]:
     block: list[tuple[int, list[str]]] = []
-    # split("\n"), not splitlines(): a word may hold U+2028 or U+0085, which end no line here.
-    for number, raw in enumerate([*text.split("\n"), ""], start=1):
-        line = raw.removesuffix("\r")
+    # Not splitlines(): a word may hold U+2028 or U+0085, which end no line here.
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    for number, line in enumerate([*text.split("\n"), ""], start=1):
         if line.strip() and not line.startswith("-DOCSTART-"):
             block.append((number, _columns(line)))
         elif block:

@@ -69,12 +69,22 @@ def load(
     config = _with_labels(config, id2label, cls, is_own)
     model = _empty(cls, config, dtype)
     tensors = read_tensors(folder)
+    _check_finite(tensors, folder)
     new: list[str] = []
     if task is not None and not is_own:
         if saved_as is not None:
             tensors = {name: t for name, t in tensors.items() if not family.is_head(name)}
         new = [name for name in _head_names(family, model) if family.theirs(name) not in tensors]
     return from_theirs(family, model, tensors, str(folder), new=new).eval()
+
+
+def _check_finite(tensors: Mapping[str, Tensor], folder: Path) -> None:
+    bad = [n for n, t in tensors.items() if t.is_floating_point() and not t.isfinite().all()]
+    if bad:
+        raise InputError(
+            f"{folder}: {listed(bad)} holds numbers that are not finite; right: weights of a "
+            "training run that did not diverge"
+        )
 
 
 def save(model: nn.Module, folder: str | os.PathLike[str]) -> None:

@@ -11,10 +11,12 @@ from torch import nn
 import minift
 from minift.data.batches import Batch
 from minift.data.bio import entities
-from minift.data.conll import Sentence
+from minift.data.conll import Sentence, entity_types
 from minift.data.words import split_words
 from minift.errors import InputError
 from minift.files import new_folder, write_json
+from minift.models.checkpoint import read_config_file
+from minift.models.loading import checkpoint_folder
 from minift.tasks.entity_metrics import Report, score_entities
 from minift.tasks.token_classification import (
     Example,
@@ -42,6 +44,14 @@ class Tagger:
     model: nn.Module
     tokenizer: Tokenizer
     labels: list[str]
+
+    def __post_init__(self) -> None:
+        size = int(self.model.config.vocab_size)  # type: ignore[union-attr, arg-type]
+        if self.tokenizer.vocab_size > size:
+            raise InputError(
+                f"tokenizer: {self.tokenizer.vocab_size} tokens, but the model embeds {size}; "
+                "right would be the tokenizer that the model was trained with"
+            )
 
     @classmethod
     def from_encoder(
@@ -147,5 +157,20 @@ class Tagger:
 def new_tagger(
     name_or_path: str | os.PathLike[str], sentences: Sequence[Sentence], seed: int
 ) -> Tagger:
-    """An untrained tagger with the label set of the training sentences."""
+    """A tagger to train: a new head on an encoder, or a tagger that knows all the types already.
+
+    Raises:
+        InputError: the folder holds a tagger of other entity types.
+    """
+    data = read_config_file(checkpoint_folder(name_or_path))
+    if "BertForTokenClassification" in (data.get("architectures") or []):
+        tagger = Tagger.load(name_or_path)
+        held = sorted({tag[2:] for tag in tagger.labels if tag != "O"})
+        missing = [type_ for type_ in entity_types(sentences) if type_ not in held]
+        if missing:
+            raise InputError(
+                f"model: {os.fspath(name_or_path)} is a tagger of {', '.join(held)}; it has no "
+                f"{', '.join(missing)}; right would be an encoder such as minilm"
+            )
+        return tagger
     return Tagger.from_encoder(name_or_path, label_names(sentences), seed=seed)

@@ -59,6 +59,12 @@ class TrainConfig:
             if not isinstance(value, int if whole else (int, float)) or isinstance(value, bool):
                 kind = "a whole number" if whole else "a number"
                 raise InputError(f"{name}: given {value!r}; right would be {kind}")
-            if not low <= value <= high:
-                bound = f"from {low:g} to {high:g}" if math.isfinite(high) else f"{low:g} or more"
+            if not (low <= value <= high and math.isfinite(value)):
+                least = _number(low)
+                has_limit = math.isfinite(high)
+                bound = f"from {least} to {_number(high)}" if has_limit else f"{least} or more"
                 raise InputError(f"{name}: given {value}; right would be {bound}")
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"

@@ -169,6 +169,7 @@ def update(
         raise InputError(
             f"learning_rate: at step {step} the loss is {loss}; "
             f"right would be a smaller learning rate than {config.learning_rate:g}"
+            + (f", or weight decay than {config.weight_decay:g}" if config.weight_decay > 1 else "")
         )
     norm = _clip(model, config.max_grad_norm)
     rate = float(schedule.get_last_lr()[0])

@@ -5,6 +5,7 @@ import json
 import sys
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from minift.__main__ import main
 from minift.data import pii
@@ -113,6 +114,7 @@ def test_malformed_training_files(files, tiny_encoder, capsys, content, message)
         (["--batch-size", "0"], "batch_size: given 0; right would be 1 or more"),
         (["--epochs", "0"], "epochs: given 0"),
         (["--learning-rate", "-1"], "learning_rate: given -1.0"),
+        (["--weight-decay", "inf"], "weight_decay: given inf"),
         (["--learning-rate", "1e30"], "right would be a smaller learning rate than 1e+30"),
         (["--test", "absent.conll"], "absent.conll: no such file"),
         (["--model", "no-such-model"], "no-such-model"),
@@ -146,6 +148,28 @@ def test_output_folders_that_cannot_be(files, tiny_encoder, capsys):
     assert "is a file; right would be a folder's name" in one_line(capsys)
 
 
+def test_a_tagger_is_trained_further_or_refused(files, tiny_encoder, capsys):
+    assert finetune(files, tiny_encoder, "--epochs", "1") == 0
+    tagger = files / "out"
+    assert finetune(files, tagger, "--epochs", "1", out="more") == 0
+    capsys.readouterr()
+    (files / "train.conll").write_text("a B-DOG\nb O\n")
+    (files / "valid.conll").write_text("a B-DOG\n")
+    assert finetune(files, tagger, out="other") == 2
+    assert "is a tagger of LOC, PER; it has no DOG" in one_line(capsys)
+
+
+def test_damaged_models(files, tiny_encoder, capsys):
+    assert finetune(files, tiny_encoder, "--epochs", "1") == 0
+    capsys.readouterr()
+    path = files / "out" / "model.safetensors"
+    tensors = load_file(path)
+    save_file({**tensors, "classifier.bias": tensors["classifier.bias"] * float("nan")}, path)
+    arguments = ["evaluate", "ner", "--model", str(files / "out")]
+    assert main([*arguments, "--test", str(files / "valid.conll")]) == 2
+    assert "classifier.bias holds numbers that are not finite" in one_line(capsys)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -177,6 +201,9 @@ def test_arguments_that_do_not_parse(line, capsys):
 def test_stdin_that_is_not_text(files, tiny_encoder, capsys, monkeypatch):
     assert finetune(files, tiny_encoder, "--epochs", "1") == 0
     capsys.readouterr()
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["predict", "ner", "--model", str(files / "out")]) == 2
+    assert "standard input: is closed" in one_line(capsys)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"fine\nbad \xff\n")))
     assert main(["predict", "ner", "--model", str(files / "out")]) == 2
     output = capsys.readouterr()

@@ -64,6 +64,13 @@ def test_malformed_files_name_the_line(tmp_path, content, message):
     assert "\n" not in str(error.value)
 
 
+def test_old_line_ends(tmp_path):
+    assert read_conll(write(tmp_path, "a B-X\rb O\r\rc O\r")) == [
+        Sentence(("a", "b"), ("B-X", "O"), 1),
+        Sentence(("c",), ("O",), 4),
+    ]
+
+
 def test_only_tabs_and_spaces_part_columns(tmp_path):
     text = "a\u2028b  O\n1\u00a0000 O\n"
     assert read_conll(write(tmp_path, text))[0].words == ("a\u2028b", "1\u00a0000")
