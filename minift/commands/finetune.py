@@ -6,7 +6,10 @@ import sys
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from minift.errors import InputError
+
 if TYPE_CHECKING:
+    from minift.data.conll import Sentence
     from minift.tasks.tagger import Tagger
     from minift.training import History, TrainConfig
 
@@ -38,7 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from minift.commands.data import read_splits
     from minift.files import check_new_folder
     from minift.tasks import task
     from minift.tasks.tagger import new_tagger
@@ -83,3 +85,29 @@ def metrics_of(
     if test:
         scores["test"] = tagger.evaluate(test, "test").to_dict()
     return {**scores, "config": asdict(config), "history": history.to_dict()}
+
+
+def read_splits(
+    train: str | None, valid: str | None, test: str | None
+) -> "tuple[list[Sentence], list[Sentence], list[Sentence] | None]":
+    """Training, validation and test sentences; without any file, the embedded PII data.
+
+    Raises:
+        InputError: a file is missing or malformed, or ``valid`` or ``test`` has a tag that
+            ``train`` does not have.
+    """
+    if train is None:
+        if valid or test:
+            raise InputError("--train: missing; right would be a CoNLL file beside --valid/--test")
+        from minift.data import pii
+
+        splits = pii.load_splits()
+        return splits.train, splits.valid, splits.test
+    if valid is None:
+        raise InputError("--valid: missing; right would be a CoNLL file to choose the best epoch")
+    from minift.data.conll import read_conll
+    from minift.tasks.token_classification import label_names
+
+    sentences = read_conll(train)
+    known = label_names(sentences)
+    return sentences, read_conll(valid, known), read_conll(test, known) if test else None
