@@ -742,5 +742,5 @@ print("the same entities, loaded by minift:", again.entities(TEXT) == found)
 #
 # **Next:** with your own functions, `f1([entities(t) for t in predicted["gold"]], [entities(t) for t
 # in predicted["MiniLM"]])` should end in the 0.84 of section 8. Then train on your own data, in
-# CoNLL columns: `python -m minift finetune ner --train mine.conll --out my-tagger`. Or see how a GPU
+# CoNLL columns: `python -m minift finetune ner --train mine.conll --valid other.conll --out my-tagger`. Or see how a GPU
 # computes the update of section 6, in [the first kernel](../2-kernels/01_first_kernel.ipynb).
