@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from html.parser import HTMLParser
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -108,6 +109,14 @@ def test_only_an_earlier_report_is_replaced(tmp_path, monkeypatch, names, code):
         with pytest.raises(Started):
             main(["demo", "--out", str(tmp_path)])
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(names)
+
+
+@pytest.mark.parametrize(("theirs", "holds"), [(None, None), (0.7614, True), (0.7602, False)])
+def test_f1_is_held_against_transformers_where_it_was_measured(theirs, holds):
+    outcome = SimpleNamespace(
+        peer=SimpleNamespace(f1=theirs), test=SimpleNamespace(micro=SimpleNamespace(f1=0.761))
+    )
+    assert list(demo._same_f1(outcome).values()) == ([] if holds is None else [holds])
 
 
 def test_bad_output_folder(tmp_path, capsys):
