@@ -34,8 +34,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run_verify(args: argparse.Namespace) -> int:
     kernels.require_triton("python -m kernels verify")
-    from kernels.table import as_json, format_table
-    from kernels.verify import verify
+    from kernels.verification.table import as_json, format_table
+    from kernels.verification.verify import verify
 
     started = time.monotonic()
     shows = sys.stderr.isatty()

@@ -171,6 +171,6 @@ def _peers(f1: float, baselines: dict[str, float], peer: "Peer") -> str:
 def _kernels(rows: list[Any] | None) -> str:
     if rows is None:
         return "  left out: Triton has no build for this system (Linux, WSL and Colab have it)"
-    from kernels.table import format_table
+    from kernels.verification.table import format_table
 
     return _indent(format_table(rows))

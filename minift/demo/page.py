@@ -63,7 +63,7 @@ the same input.</p>{parity}
 
 def metrics(outcome: Outcome) -> dict[str, Any]:
     """The content of ``metrics.json``: every number that the page shows, and each step's loss."""
-    from kernels.table import as_json  # plain Python: needs no Triton
+    from kernels.verification.table import as_json  # plain Python: needs no Triton
 
     rows = outcome.kernel_rows
     return {
@@ -148,7 +148,7 @@ def _parity(outcome: Outcome) -> str:
 def _kernels(rows: Sequence[Any] | None) -> str:
     if rows is None:
         return "<p>Left out: Triton has no build for this system.</p>"
-    from kernels.table import tables
+    from kernels.verification.table import tables
 
     return "<br>".join(_table(head, body) for head, body in tables(rows))
 

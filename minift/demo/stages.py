@@ -163,7 +163,7 @@ def verify_kernels(quick: bool) -> list[Any] | None:
 
     if find_spec("triton") is None:
         return None
-    from kernels.verify import verify
+    from kernels.verification.verify import verify
 
     return list(verify(quick=quick))
 

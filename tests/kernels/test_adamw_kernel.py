@@ -9,9 +9,8 @@ import torch
 import kernels
 from kernels import reference
 from kernels.adamw import BLOCK, Row, step_constants, update
-from kernels.checks import AdamWCase, check_adamw
 from kernels.lab import check
-from kernels.verify import compile_adamw
+from kernels.verification.adamw import AdamWCase, check_adamw, compile_adamw
 
 SHAPES = [(1,), (1023,), (1024,), (1025,), (), (0,), (37, 5), (2, 3, 4)]
 

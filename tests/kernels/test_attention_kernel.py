@@ -1,8 +1,8 @@
 """kernels.attention against fp64, on a seeded grid of ragged shapes, layouts and dtypes.
 
-The bounds are in ``kernels/checks.py``. Measured on 180 cases of this grid, worst error as a share
-of its bound: 0.40 in fp32, 0.60 in fp16, 0.58 in bf16. ``test_mutants.py`` shows what the bounds
-catch.
+The bounds are in ``kernels/verification/attention.py``. Measured on 180 cases of this grid, worst
+error as a share of its bound: 0.40 in fp32, 0.60 in fp16, 0.58 in bf16. ``test_mutants.py`` shows
+what the bounds catch.
 """
 
 import random
@@ -13,11 +13,17 @@ import torch.nn.functional as F
 
 import kernels
 from kernels import reference
-from kernels.checks import LAYOUTS, AttentionCase, check_attention, laid_out, poisoned_memory
 from kernels.flash_attention import CONFIGS
 from kernels.lab import check, compile_for
 from kernels.lab.compiler import example
-from kernels.verify import compile_attention
+from kernels.verification.attention import (
+    LAYOUTS,
+    AttentionCase,
+    check_attention,
+    compile_attention,
+    laid_out,
+)
+from kernels.verification.outcome import poisoned_memory
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 LENGTHS = (1, 2, 15, 16, 17, 31, 33, 64, 65, 100, 133)

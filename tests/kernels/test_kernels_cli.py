@@ -6,14 +6,15 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from kernels import verify as verify_module
 from kernels.__main__ import main
-from kernels.table import MachineRow, NumberRow, as_json, format_table
-from kernels.verify import verify
+from kernels.verification import verify as verify_module
+from kernels.verification.table import MachineRow, NumberRow, as_json, format_table
+from kernels.verification.verify import verify
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -138,15 +139,15 @@ def test_a_fault_in_the_code_fails_the_row(rows: list[Any], fault: dict[str, Any
 
 
 def test_full_verification_covers_all_architectures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify_module, "compile_adamw", lambda arch: _Named(arch))
-    monkeypatch.setattr(verify_module, "_machine_row", lambda *args: args[3].arch)
-    _, machine = verify_module.KERNELS["adamw"]
-    assert machine(False, lambda message: None) == ["sm_80", "sm_90", "sm_100", "gfx942"]
-
-
-class _Named:
-    def __init__(self, arch: str) -> None:
-        self.arch = arch
+    family = SimpleNamespace(
+        outcomes=lambda dtype, quick: [],
+        shipped=lambda quick: [
+            SimpleNamespace(dtype="fp32", variant="", compile=lambda arch: arch)
+        ],
+    )
+    monkeypatch.setitem(verify_module.KERNELS, "adamw", (family, ()))
+    monkeypatch.setattr(verify_module, "machine_row", lambda shipped, compiled: compiled)
+    assert verify_module.verify(["adamw"]) == ["sm_80", "sm_90", "sm_100", "gfx942"]
 
 
 # ---- the command

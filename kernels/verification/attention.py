@@ -1,8 +1,4 @@
-"""What it means for a kernel to be right: cases, bounds and measurements.
-
-The tests and ``python -m kernels verify`` use these same functions, and so do the mutants that
-prove them: a bound is only worth what it catches. Every measurement is a ratio to its bound, so
-that 1 is the limit for all of them.
+"""Attention: cases, the bounds of their errors, and the configurations that are shipped.
 
 The usual ``atol=1e-2`` lets an off-by-one mask pass in fp32 and fails a correct kernel in bf16.
 Here the reference is fp64 on the very inputs the kernel got, and a bound has two parts. *Logic*,
@@ -12,53 +8,22 @@ elementwise what rounding the weights and the output can explain.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
-from typing import Any
-from unittest import mock
 
 import torch
 
-import kernels.adamw
 import kernels.flash_attention
 from kernels import reference
+from kernels.flash_attention import CONFIGS, _forward
+from kernels.lab.compiler import Compiled, compile_for, example
 from kernels.lab.memory import Report, check
+from kernels.verification.outcome import Outcome, Shipped, poisoned_memory, worst
 
 LOG2_E = math.log2(math.e)
 LAYOUTS = ("contiguous", "transposed", "padded", "interleaved", "expanded")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One case: the worst error as a share of its bound, and what the launches did."""
-
-    ratio: float
-    report: Report
-    bytes_moved: int
-    bytes_needed: int  # the least that a kernel with these tiles can move
-
-    @property
-    def passed(self) -> bool:
-        return self.ratio <= 1 and self.report.ok and self.bytes_moved == self.bytes_needed
-
-
-@contextmanager
-def poisoned_memory() -> Iterator[None]:
-    """Inside, ``torch.empty`` gives NaN: an output that a kernel forgets to write shows."""
-
-    def poisoned(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-        return lambda *args, **kwargs: make(*args, **kwargs).fill_(torch.nan)
-
-    with (
-        mock.patch.object(torch, "empty", poisoned(torch.empty)),
-        mock.patch.object(torch, "empty_like", poisoned(torch.empty_like)),
-    ):
-        yield
-
-
-# ---- attention
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -176,7 +141,7 @@ def attention_error(
             bound = bound + 2**-25 * v_abs.sum(-2, keepdim=True)
         if out.numel() >= 1000:
             ratio = float(error.norm() / exact.norm() / (0.5 * eps))
-    return max(ratio, _worst(error, bound))
+    return max(ratio, worst(error, bound))
 
 
 def lse_error(lse: torch.Tensor, exact: torch.Tensor, size: torch.Tensor) -> float:
@@ -184,7 +149,7 @@ def lse_error(lse: torch.Tensor, exact: torch.Tensor, size: torch.Tensor) -> flo
     if not torch.equal(lse == -torch.inf, exact == -torch.inf):
         return math.inf
     error = (lse.double() - exact).masked_fill(exact == -torch.inf, 0.0).abs()
-    return _worst(error, 4 * torch.finfo(torch.float32).eps * _growth(size))
+    return worst(error, 4 * torch.finfo(torch.float32).eps * _growth(size))
 
 
 def _growth(size: torch.Tensor) -> torch.Tensor:
@@ -203,120 +168,78 @@ def attention_bytes(case: AttentionCase, scores: torch.Tensor) -> int:
     return case.batch * case.heads * (2 * (case.m + keys) * row + 4 * case.m)
 
 
-# ---- AdamW
+# ---- what is verified and shipped
 
 
-@dataclass(frozen=True)
-class AdamWCase:
-    """Tensors and hyperparameters of one run of AdamW."""
-
-    lengths: tuple[int, ...] = (1, 31, 32, 33, 100)
-    steps: int = 3
-    lr: float = 1e-2
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.1
-    block: int | None = 32  # None for the shipped one
-    aligned: bool = True  # whether addresses are divisible by 16
-    seed: int = 0
-
-    def options(self, tensor: int) -> dict[str, Any]:
-        """Hyperparameters of one tensor: every other one has twice the rate and half the decay."""
-        lr, decay = (1, 1) if tensor % 2 == 0 else (2, 0.5)
-        return {
-            "lr": self.lr * lr,
-            "betas": self.betas,
-            "eps": self.eps,
-            "weight_decay": self.weight_decay * decay,
-        }
-
-
-Triple = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # param, exp_avg, exp_avg_sq
-
-
-def check_adamw(
-    case: AdamWCase, module: ModuleType = kernels.adamw, *, strict: bool = True
-) -> Outcome:
-    """Every step against ``torch.optim.AdamW`` from the same state, by :func:`adamw_error`."""
-    generator = torch.Generator().manual_seed(case.seed)
-    twins = [torch.nn.Parameter(torch.randn(n, generator=generator)) for n in case.lengths]
-    options = [case.options(i) for i in range(len(twins))]
-    groups = [{"params": [p], **o} for p, o in zip(twins, options, strict=True)]
-    theirs = torch.optim.AdamW(groups, foreach=False)
-    new = [(p.detach().clone(), torch.zeros_like(p), torch.zeros_like(p)) for p in twins]
-    ratio = 0.0
-    with check(strict=strict) as report:
-        for step in range(1, case.steps + 1):
-            old, grads = new, [_gradient(n, generator) for n in case.lengths]
-            mine = [tuple(_copy(t, case.aligned) for t in triple) for triple in old]
-            rows = [
-                module.Row(p, g, m, v, module.step_constants(step, **o))
-                for (p, m, v), g, o in zip(mine, grads, options, strict=True)
-            ]
-            module.update(rows, block=case.block or module.BLOCK)
-            new = _torch_step(theirs, twins, grads)
-            for one in zip(mine, new, old, grads, options, strict=True):
-                ratio = max(ratio, adamw_error(*one))
-    moved = [t for name, t in report.traffic.items() if name in module.FIELDS]
-    return Outcome(
-        ratio,
-        report,
-        sum(t.loaded + t.stored for t in moved),
-        28 * sum(case.lengths) * case.steps,
-    )
-
-
-def _copy(values: torch.Tensor, aligned: bool) -> torch.Tensor:
-    room = torch.empty(values.numel() + 1)
-    return (room[:-1] if aligned else room[1:]).copy_(values)
-
-
-def _gradient(n: int, generator: torch.Generator) -> torch.Tensor:
-    """Sizes from 1e-6 to 1e2: small gradients are where eps and its place show."""
-    size = 10.0 ** torch.randint(-6, 3, (n,), generator=generator)
-    return torch.randn(n, generator=generator) * size
-
-
-def _torch_step(
-    optimizer: torch.optim.AdamW, params: list[torch.nn.Parameter], grads: list[torch.Tensor]
-) -> list[Triple]:
-    for param, grad in zip(params, grads, strict=True):
-        param.grad = grad.clone()
-    optimizer.step()
-    states = [optimizer.state[p] for p in params]
-    return [
-        (p.detach().clone(), s["exp_avg"].clone(), s["exp_avg_sq"].clone())
-        for p, s in zip(params, states, strict=True)
+def cases(dtype: torch.dtype, quick: bool) -> list[AttentionCase]:
+    """Ragged lengths, head dims, groups and layouts; the last one runs the shipped layout."""
+    shapes = [(17, 33, 24), (65, 100, 64)]
+    if not quick:
+        shapes += [(1, 1, 8), (133, 31, 40), (31, 133, 128), (64, 64, 16)]
+        shapes += [(2, 65, 256), (100, 15, 80)]
+    made = [
+        AttentionCase(
+            m,
+            n,
+            d,
+            dtype,
+            causal=causal,
+            heads=2 + 2 * (i % 2),
+            kv_heads=1 + i % 2,
+            layout=LAYOUTS[i % len(LAYOUTS)],
+            seed=i,
+        )
+        for i, (m, n, d) in enumerate(shapes)
+        for causal in (False, True)
     ]
+    return [*made, AttentionCase(200, 190, 64, dtype, causal=True, config=None)]
 
 
-def adamw_error(
-    mine: Any, theirs: Triple, old: Triple, grad: torch.Tensor, options: dict[str, Any]
-) -> float:
-    """The largest difference after one step from the same state, as a share of its bound.
+def outcomes(dtype: torch.dtype, quick: bool) -> list[Outcome]:
+    return [check_attention(case, strict=False) for case in cases(dtype, quick)]
 
-    For the moments the bound is one ulp of the larger of the two terms that are added up: m and
-    (1−β₁)(g−m), β₂v and (1−β₂)g². For p it is one ulp of p and six of its change: PyTorch takes
-    square roots from a vector library that rounds one in five the other way, and two divisions
-    pass that on (measured: up to five ulp of a change that is as large as p).
-    """
-    (p, m, v), (beta1, beta2) = old, options["betas"]
-    kept = p * (1 - options["lr"] * options["weight_decay"])
-    bounds = (
-        _ulp(torch.maximum(p.abs(), theirs[0].abs())) + 6 * _ulp((theirs[0] - kept).abs()),
-        _ulp(torch.maximum(m.abs(), (1 - beta1) * (grad - m).abs())),
-        _ulp(torch.maximum(beta2 * v, (1 - beta2) * grad * grad)),
+
+def shipped(quick: bool) -> list[Shipped]:
+    """What ``verify`` compiles: the layouts of the usual head dims."""
+    variants = (
+        [("fp16", 64)] if quick else [("fp16", 64), ("fp16", 128), ("bf16", 64), ("fp32", 64)]
     )
-    pairs = zip(mine, theirs, bounds, strict=True)
-    return max(_worst((a.double() - b.double()).abs(), bound) for a, b, bound in pairs)
+    made = []
+    for name, d in variants:
+        dtype = DTYPES[name]
+        config = CONFIGS[dtype.itemsize, max(16, 1 << (d - 1).bit_length())]
+        made.append(
+            Shipped(
+                "attention",
+                name,
+                f"D={d}",
+                partial(compile_attention, dtype, d),
+                # fp32 keeps full precision, for which NVIDIA's tensor cores have no instruction.
+                tensor_cores=name != "fp32",
+                scores=config.block_m * config.block_n,
+            )
+        )
+    return made
 
 
-def _ulp(x: torch.Tensor) -> torch.Tensor:
-    """The distance from each fp32 number to the next larger one."""
-    return (torch.nextafter(x, torch.tensor(torch.inf)) - x).double()
-
-
-def _worst(error: torch.Tensor, bound: torch.Tensor) -> float:
-    """The largest error / bound; where the bound is zero, only an exact value passes."""
-    ratio = torch.where(error == 0, 0.0, error / bound)
-    return float(ratio.nan_to_num(math.inf).max()) if ratio.numel() else 0.0
+def compile_attention(dtype: torch.dtype, d: int, arch: str, *, causal: bool = True) -> Compiled:
+    """The shipped layout for this dtype and head dim, as a long causal call would compile it."""
+    block_d = max(16, 1 << (d - 1).bit_length())
+    config = CONFIGS[dtype.itemsize, block_d]
+    q, kv = example((2, 4, 1024, d), dtype), example((2, 2, 1024, d), dtype)
+    strides = [stride for t in (q, kv, kv, q) for stride in t.stride()]
+    return compile_for(
+        _forward,
+        *(q, kv, kv, q, None),
+        *strides,
+        *(0.125, 4, 2, 1024, 1024),
+        D=d,
+        BLOCK_M=config.block_m,
+        BLOCK_N=config.block_n,
+        BLOCK_D=block_d,
+        CAUSAL=causal,
+        NEGATE=False,
+        num_warps=config.num_warps,
+        num_stages=config.num_stages,
+        arch=arch,
+    )
