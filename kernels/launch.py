@@ -1,5 +1,6 @@
 """One place decides where a kernel runs: on the GPU that holds the tensors, or interpreted."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -20,9 +21,18 @@ def launch(
     compiled kernel. ``memory`` names the tensors that are reached only through an address table
     (see :class:`kernels.lab.interpret`).
     """
-    device = next(a.device for a in args if isinstance(a, torch.Tensor))
+    device = next(_tensors(args)).device
     if device.type == "cpu":
         interpret(kernel, memory=memory)[grid](*args, **constexprs)
         return
     with torch.cuda.device(device):  # Triton launches on the current device
         kernel[grid](*args, **constexprs)
+
+
+def _tensors(args: Iterable[Any]) -> Iterator[torch.Tensor]:
+    """The tensors among the arguments, those in tuples too."""
+    for arg in args:
+        if isinstance(arg, torch.Tensor):
+            yield arg
+        elif isinstance(arg, tuple):
+            yield from _tensors(arg)

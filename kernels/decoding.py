@@ -1,0 +1,228 @@
+"""Attention for generation: one or a few new queries against a cache, contiguous or paged."""
+
+import math
+
+import torch
+
+from kernels.flash_attention import arguments
+from kernels.flash_attention.call import EVERYWHERE, Problem
+from kernels.flash_attention.decode import _decode_share, _decode_sum
+from kernels.flash_attention.layouts import block_d, layout_for
+from kernels.flash_attention.scores import LOG2_E
+from kernels.flash_attention.tiles import view
+from kernels.launch import launch
+
+MOST_ROWS = 128  # queries of one key head: heads that share it times queries of a sequence
+MOST_SHARES = 128
+LN_2 = math.log(2)
+
+
+def decode_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    lengths: torch.Tensor | None = None,
+    block_table: torch.Tensor | None = None,
+    scale: float | None = None,
+    window: int | None = None,
+    softcap: float | None = None,
+    alibi_slopes: torch.Tensor | None = None,
+    sinks: torch.Tensor | None = None,
+    shares: int | None = None,
+    return_lse: bool = False,
+) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    """Causal attention of the last M positions of each sequence over its cache; no gradient.
+
+    Shapes: ``q: (B, H, M, D)``; a contiguous cache ``k, v: (B, H_kv, N, D)`` or a paged one,
+    ``(pages, H_kv, PAGE, D)``, where key j of sequence b is row ``j % PAGE`` of page
+    ``block_table[b, j // PAGE]``. (H / H_kv) · M <= 128. fp32, fp16 or bf16, any strides.
+
+    Args:
+        lengths: int32 ``(B,)``, the keys that each sequence has, its new ones included; None when
+            the cache is full. Query m stands at position length − M + m.
+        block_table: int32 ``(B, pages of a sequence)``. Entries behind a sequence's length are not
+            read.
+        scale, window, softcap, alibi_slopes, sinks, return_lse: as for ``kernels.attention``.
+        shares: into how many parts the keys are split; None chooses enough to fill the device. The
+            result depends on it in the last bits, and on nothing else.
+
+    The values of ``lengths`` and ``block_table`` are checked on the CPU only: they change with each
+    token, and looking at them on a GPU would wait for it. A length that is too large is cut.
+
+    Returns: ``(B, H, M, D)`` in the dtype of ``q``; with ``return_lse`` also ``(B, H, M)`` fp32.
+
+    Raises: as ``kernels.attention``; also ``ValueError`` when a gradient is asked for.
+
+    Source: "Flash-Decoding for long-context inference" (Dao et al. 2023); vLLM (arXiv 2309.06180).
+    Counterpart: ``flash_attn_with_kvcache``.
+    """
+    _check(q, k, v, lengths, block_table, shares)
+    arguments.check_numbers(scale, window, softcap, 0.0)
+    heads = (q.shape[1],)
+    if alibi_slopes is not None:
+        shapes = [heads, (q.shape[0], *heads)]
+        arguments.check_floats("alibi_slopes", alibi_slopes, q, shapes, finite=True)
+    if sinks is not None:
+        arguments.check_floats("sinks", sinks, q, [heads], finite=False)
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v)):
+        raise ValueError("q, k, v: decode_attention has no gradient; call it under torch.no_grad()")
+    scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
+    left = EVERYWHERE if window is None else window - 1
+    slopes = None if alibi_slopes is None else alibi_slopes.float()
+    out, lse = torch.ops.kernels.decode_attention(
+        *(q, k, v, lengths, block_table, slopes, sinks),
+        *(scale, left, softcap, shares or _enough_shares(q, k, block_table)),
+    )
+    return (out, lse * LN_2) if return_lse else out
+
+
+def decode(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    lengths: torch.Tensor | None,
+    block_table: torch.Tensor | None,
+    problem: Problem,
+    shares: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Output and LSE in base 2: one launch over the shares and one that adds them up."""
+    batch, heads, m, d = q.shape
+    kv_heads, page = k.shape[1:3]
+    capacity = page if block_table is None else page * block_table.shape[1]
+    layout = layout_for("decode", q)
+    tiles = -(-capacity // layout.block_n)
+    tiles_a_share = max(1, -(-tiles // shares))
+    shares = max(1, -(-tiles // tiles_a_share))
+    parts = torch.empty(shares, batch, heads, m, d, device=q.device, dtype=torch.float32)
+    part_lse = torch.empty(shares, batch, heads, m, device=q.device, dtype=torch.float32)
+    out = torch.empty(batch, heads, m, d, device=q.device, dtype=q.dtype)
+    lse = torch.empty(batch, heads, m, device=q.device, dtype=torch.float32)
+    if not out.numel():
+        return out, lse
+    group = heads // kv_heads
+    launch(
+        _decode_share,
+        (kv_heads, batch, shares),
+        *(view(q), view(k), view(v), parts, part_lse, lengths, block_table),
+        *(problem.sinks, problem.options(q, k), problem.scale * LOG2_E.value),
+        *(m, capacity, heads, group, problem.left, problem.right, tiles_a_share),
+        PAGE=page if block_table is not None else 1,
+        D=d,
+        BLOCK_R=max(16, 1 << (group * m - 1).bit_length()),
+        BLOCK_N=layout.block_n,
+        BLOCK_D=block_d(d),
+        num_warps=layout.num_warps,
+        num_stages=layout.num_stages,
+        enable_fp_fusion=True,
+    )
+    launch(
+        _decode_sum,
+        (batch * heads * m,),
+        *(parts, part_lse, out, lse, batch * heads * m, shares),
+        D=d,
+        BLOCK_S=1 << (shares - 1).bit_length(),
+        BLOCK_D=block_d(d),
+        num_warps=4,
+    )
+    return out, lse
+
+
+def _enough_shares(q: torch.Tensor, k: torch.Tensor, table: torch.Tensor | None) -> int:
+    """Two programs for each multiprocessor, but none with less than 256 keys."""
+    processors = 1
+    if q.is_cuda:
+        processors = torch.cuda.get_device_properties(q.device).multi_processor_count
+    capacity = k.shape[2] * (1 if table is None else table.shape[1])
+    wanted = -(-2 * processors // (q.shape[0] * k.shape[1]))
+    return max(1, min(wanted, capacity // 256, MOST_SHARES))
+
+
+def _check(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    lengths: torch.Tensor | None,
+    table: torch.Tensor | None,
+    shares: int | None,
+) -> None:
+    if table is None:
+        arguments.check_qkv(q, k, v)
+    else:  # a cache of pages has no batch: it is held against q by one page
+        arguments.check_tensors(q, k, v)
+        arguments.check_qkv(q[:1], k[:1], v[:1])
+        _check_integers("block_table", table, q, 2)
+        if k.shape != v.shape:
+            raise ValueError(f"v: expected the shape of k, {tuple(k.shape)}, got {tuple(v.shape)}")
+    rows = q.shape[1] // k.shape[1] * q.shape[2]
+    if rows > MOST_ROWS:
+        raise ValueError(
+            f"q: at most {MOST_ROWS} queries for each key head (heads that share it times length), "
+            f"got {rows}; use kernels.attention"
+        )
+    if lengths is not None:
+        _check_integers("lengths", lengths, q, 1)
+    if shares is not None and not 1 <= shares <= MOST_SHARES:
+        raise ValueError(f"shares: expected 1 to {MOST_SHARES}, got {shares}")
+    if q.device.type == "cpu" and not torch.compiler.is_compiling():
+        _check_values(k, lengths, table)
+
+
+def _check_integers(name: str, tensor: torch.Tensor, q: torch.Tensor, ndim: int) -> None:
+    if tensor.dtype != torch.int32:
+        raise TypeError(f"{name}: expected torch.int32, got {tensor.dtype}")
+    if tensor.ndim != ndim or tensor.shape[0] != q.shape[0] or not tensor.is_contiguous():
+        wanted = f"({q.shape[0]},)" if ndim == 1 else f"({q.shape[0]}, pages a sequence)"
+        raise ValueError(f"{name}: expected a dense tensor {wanted}, got {tuple(tensor.shape)}")
+    if tensor.device != q.device:
+        raise ValueError(f"{name}: expected a tensor on {q.device}, got one on {tensor.device}")
+
+
+def _check_values(
+    k: torch.Tensor, lengths: torch.Tensor | None, table: torch.Tensor | None
+) -> None:
+    page = k.shape[2]
+    capacity = page if table is None else page * table.shape[1]
+    if lengths is not None and lengths.numel():
+        low, high = int(lengths.min()), int(lengths.max())
+        if low < 0 or high > capacity:
+            raise ValueError(f"lengths: expected 0 to {capacity}, got {low} to {high}")
+    if table is None:
+        return
+    keys = torch.full(table.shape[:1], capacity) if lengths is None else lengths
+    used = torch.arange(table.shape[1]) < -(-keys[:, None] // page)
+    if not ((table >= 0) & (table < k.shape[0]))[used].all():
+        raise ValueError(f"block_table: expected pages 0 to {k.shape[0] - 1}, got others")
+
+
+@torch.library.custom_op(
+    "kernels::decode_attention",
+    mutates_args=(),
+    schema=(
+        "(Tensor q, Tensor k, Tensor v, Tensor? lengths, Tensor? block_table, Tensor? slopes, "
+        "Tensor? sinks, float scale, int left, float? softcap, int shares) -> (Tensor, Tensor)"
+    ),
+)
+def _operator(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    lengths: torch.Tensor | None,
+    block_table: torch.Tensor | None,
+    slopes: torch.Tensor | None,
+    sinks: torch.Tensor | None,
+    scale: float,
+    left: int,
+    softcap: float | None,
+    shares: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    problem = Problem(scale, left, 0, softcap=softcap, slopes=slopes, sinks=sinks)
+    return decode(q, k, v, lengths, block_table, problem, shares)
+
+
+@_operator.register_fake
+def _(q: torch.Tensor, *_: object) -> tuple[torch.Tensor, torch.Tensor]:
+    return (
+        torch.empty(q.shape, dtype=q.dtype, device=q.device),
+        q.new_empty(q.shape[:3], dtype=torch.float32),
+    )

@@ -1,0 +1,199 @@
+# mypy: allow-untyped-defs
+"""Attention of a few queries over a long cache: the keys are split among programs (flash-decoding).
+
+While a model generates, one query meets thousands of keys. A program a head would leave most of a
+GPU idle, so each program takes one *share* of the keys of one key head, with all queries that read
+it as the rows of one tile (the cache is read once, whatever the number of query heads). Each share
+gives an output of its own and its LSE; a second kernel weighs them:
+
+    out = Σ_s exp2(lse_s − lse) · out_s        lse = log₂ Σ_s exp2(lse_s)
+
+The cache is contiguous, or paged: key j of sequence b is row j mod PAGE of page table[b, j / PAGE].
+
+Sources: Dao et al., "Flash-Decoding for long-context inference" (2023); paged caches, Kwon et al.
+(arXiv 2309.06180).
+"""
+
+import triton
+import triton.language as tl
+
+from kernels.flash_attention.scores import LOG2_E, logits, visible
+from kernels.flash_attention.tiles import Place, edge_tile, reach
+
+
+@triton.jit(
+    do_not_specialize=["scale", "M", "capacity", "H", "GROUP", "left", "right", "tiles_a_share"]
+)
+def _decode_share(
+    q,  # View (B, H, M, D)
+    k,  # View (B, H_kv, N, D) or, paged, (pages, H_kv, PAGE, D)
+    v,
+    out_ptr,  # fp32 (shares, B, H, M, D)
+    lse_ptr,  # fp32 (shares, B, H, M), base 2
+    lengths,  # int32 (B,), or None: every sequence has `capacity` keys
+    table,  # int32 (B, pages a sequence), or None
+    sinks,
+    x,
+    scale,  # softmax scale times log2(e)
+    M,
+    capacity,  # keys that a sequence has room for
+    H,
+    GROUP,
+    left,
+    right,
+    tiles_a_share,
+    PAGE: tl.constexpr,
+    D: tl.constexpr,
+    BLOCK_R: tl.constexpr,  # rows: GROUP x M, rounded up
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    kv_h = tl.program_id(0).to(tl.int64)
+    b = tl.program_id(1).to(tl.int64)
+    share = tl.program_id(2)
+    N = capacity
+    if lengths is not None:
+        N = tl.minimum(tl.load(lengths + b), capacity)
+
+    # Row r is query r mod M of the head r / M of this group.
+    r = tl.arange(0, BLOCK_R)
+    inside = r < GROUP * M
+    i = r % M
+    h = kv_h * GROUP + tl.minimum(r // M, GROUP - 1)
+    d = tl.arange(0, BLOCK_D)
+    at = Place(b, h[:, None], 0, 0, M, N, left, right)
+    q_rows = q.ptr + b * q.batch + h * q.head + i.to(tl.int64) * q.row
+    q_tile = tl.load(
+        q_rows[:, None] + d[None, :] * q.column,
+        mask=inside[:, None] & (d < D)[None, :],
+        other=0.0,
+    )  # (BLOCK_R, BLOCK_D)
+
+    high = tl.full([BLOCK_R], float("-inf"), tl.float32)
+    total = tl.zeros([BLOCK_R], tl.float32)
+    acc = tl.zeros([BLOCK_R, BLOCK_D], tl.float32)
+    if sinks is not None:  # in one share only
+        sink = tl.load(sinks + h).to(tl.float32) * LOG2_E
+        high = tl.where(share == 0, sink, high)
+        total = tl.where(high == float("-inf"), 0.0, 1.0)
+
+    low, full_low, full_high, end = reach(0, M, N - M, left, right, N, True, BLOCK_N)
+    mine = share * tiles_a_share
+    low = tl.minimum(tl.maximum(low, mine), mine + tiles_a_share)
+    end = tl.minimum(tl.maximum(end, low), mine + tiles_a_share)
+    full_low = tl.minimum(tl.maximum(full_low, low), end)
+    full_high = tl.minimum(tl.maximum(full_high, full_low), end)
+    k_head = k.ptr + kv_h * k.head
+    v_head = v.ptr + kv_h * v.head
+    for n in range(full_low, full_high):
+        high, total, acc = _step(
+            high, total, acc, q_tile, k_head, v_head, i, n * BLOCK_N, scale, k, v, table,
+            capacity, at, x, PAGE, D, BLOCK_N, BLOCK_D, False,
+        )  # fmt: skip
+    for n in range(full_low - low + end - full_high):
+        start = edge_tile(n, low, full_low, full_high) * BLOCK_N
+        high, total, acc = _step(
+            high, total, acc, q_tile, k_head, v_head, i, start, scale, k, v, table,
+            capacity, at, x, PAGE, D, BLOCK_N, BLOCK_D, True,
+        )  # fmt: skip
+
+    batches = tl.num_programs(1)
+    row = ((share * batches + b) * H + h) * M + i
+    acc *= (1.0 / tl.where(total == 0.0, 1.0, total))[:, None]
+    out_mask = inside[:, None] & (d < D)[None, :]
+    tl.store(out_ptr + row[:, None] * D + d[None, :], acc, mask=out_mask)
+    tl.store(lse_ptr + row, high + tl.log2(total), mask=inside)
+
+
+@triton.jit
+def _step(
+    high,
+    total,
+    acc,
+    q,  # (BLOCK_R, BLOCK_D)
+    k_head,
+    v_head,
+    i,
+    start,
+    scale,
+    k_view,
+    v_view,
+    table,
+    capacity,
+    at,
+    x,
+    PAGE: tl.constexpr,
+    D: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    MASK: tl.constexpr,
+):
+    """One tile of keys: the online softmax as in the forward pass."""
+    keys = start + tl.arange(0, BLOCK_N)
+    inside = keys < at.N
+    block, row = _rows_of(keys, inside, table, capacity, at, PAGE)
+    k = _load(k_head, k_view, block, row, inside, D, BLOCK_D, MASK)
+    s = tl.dot(q, tl.trans(k), input_precision="ieee")  # (BLOCK_R, BLOCK_N)
+    s = logits(s * scale, i[:, None], keys[None, :], at, x)
+    if MASK:
+        s = tl.where(visible(i[:, None], keys[None, :], at, x), s, float("-inf"))
+    higher = tl.maximum(high, tl.max(s, 1))
+    origin = tl.where(higher == float("-inf"), 0.0, higher)  # nothing seen yet: no inf - inf
+    p = tl.exp2(s - origin[:, None])
+    rescale = tl.exp2(high - origin)
+    total = total * rescale + tl.sum(p, 1)
+    v = _load(v_head, v_view, block, row, inside, D, BLOCK_D, MASK)
+    acc = tl.dot(p.to(v.dtype), v, acc * rescale[:, None], input_precision="ieee")
+    return higher, total, acc
+
+
+@triton.jit
+def _rows_of(keys, inside, table, capacity, at, PAGE: tl.constexpr):
+    """The sequence or page that holds each key, and its row there."""
+    if table is None:
+        return at.b + keys.to(tl.int64) * 0, keys.to(tl.int64)
+    pages = capacity // PAGE  # of one sequence
+    page = tl.load(table + at.b * pages + keys // PAGE, mask=inside, other=0)
+    return page.to(tl.int64), (keys % PAGE).to(tl.int64)
+
+
+@triton.jit
+def _load(head, x, block, row, inside, D: tl.constexpr, BLOCK_D: tl.constexpr, MASK: tl.constexpr):
+    d = tl.arange(0, BLOCK_D)
+    rows = head + block * x.batch + row * x.row
+    at = rows[:, None] + d[None, :] * x.column
+    if MASK and D != BLOCK_D:
+        return tl.load(at, mask=inside[:, None] & (d < D)[None, :], other=0.0)
+    if MASK:
+        return tl.load(at, mask=inside[:, None], other=0.0)
+    if D != BLOCK_D:
+        return tl.load(at, mask=(d < D)[None, :], other=0.0)
+    return tl.load(at)
+
+
+@triton.jit(do_not_specialize=["rows", "shares"])
+def _decode_sum(
+    parts,  # fp32 (shares, rows, D)
+    part_lse,  # fp32 (shares, rows), base 2
+    out,  # (rows, D)
+    lse_ptr,  # fp32 (rows,), base 2
+    rows,
+    shares,
+    D: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """One query: its shares weighed, always in the same order."""
+    row = tl.program_id(0).to(tl.int64)
+    s = tl.arange(0, BLOCK_S)
+    d = tl.arange(0, BLOCK_D)
+    lse = tl.load(part_lse + s.to(tl.int64) * rows + row, mask=s < shares, other=float("-inf"))
+    high = tl.max(lse, 0)
+    origin = tl.where(high == float("-inf"), 0.0, high)
+    weight = tl.exp2(lse - origin)
+    total = tl.sum(weight, 0)
+    at = parts + (s.to(tl.int64) * rows + row)[:, None] * D + d[None, :]
+    part = tl.load(at, mask=(s < shares)[:, None] & (d < D)[None, :], other=0.0)
+    value = tl.sum(part * weight[:, None], 0) / tl.where(total == 0.0, 1.0, total)
+    tl.store(out + row * D + d, value.to(out.dtype.element_ty), mask=d < D)
+    tl.store(lse_ptr + row, high + tl.log2(total))
