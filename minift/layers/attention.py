@@ -4,7 +4,7 @@
 
 Vaswani et al. 2017, section 3.2.1. Three backends compute the same function:
 
-- ``"triton"``: this project's own kernel, ``kernels.attention``;
+- ``"triton"``: this project's own kernels, ``kernels.attention``, forward and backward;
 - ``"torch"``: PyTorch's fused ``scaled_dot_product_attention`` (Hugging Face's "sdpa");
 - ``"eager"``: the formula line by line, which also yields the probabilities (Hugging Face's
   "eager").
@@ -56,12 +56,15 @@ def attention(
         dropout_p: probability of dropping an attention weight; 0 outside training.
         scale: factor of the scores; ``None`` is ``D ** -0.5``.
         backend: one of ``BACKENDS``; ``None`` takes ``use_backend``'s choice, else the Triton
-            kernel for CUDA tensors that it can serve, else PyTorch.
+            kernels for CUDA tensors that they take, else PyTorch.
+
+    A query that may see nothing (padding on the left) has no meaning; each backend gives finite
+    numbers for it: zeros from the kernels, the mean of the values from the formula.
 
     Raises:
-        InputError: an unknown backend, or "triton" asked to do what its kernel cannot do yet.
+        InputError: an unknown backend, or "triton" with a dtype or head size it does not take.
     """
-    backend = _known(backend) or _default.get() or _choose(q, k, v, mask, dropout_p)
+    backend = _known(backend) or _default.get() or _choose(q)
     if backend == "triton":
         return _triton(q, k, v, mask, causal, dropout_p, scale)
     if backend == "eager":
@@ -125,23 +128,14 @@ def _with_causal(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
     return causal if mask is None else mask & causal
 
 
-def _kernel_lacks(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout_p: float) -> str:
-    """What this call needs and the Triton kernel does not have; empty if it can serve the call."""
-    if mask is not None:
-        return "padding mask"
-    if dropout_p > 0.0:
-        return "dropout"
-    if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
-        return "backward pass"
-    if q.dtype not in KERNEL_DTYPES or not 8 <= q.shape[-1] <= 256:
-        return "way for this dtype or head size"
-    return ""
+def _kernel_takes(q: Tensor) -> bool:
+    """Whether the kernels have this dtype and head size."""
+    return q.dtype in KERNEL_DTYPES and 8 <= q.shape[-1] <= 256
 
 
-def _choose(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout_p: float) -> str:
-    if not q.is_cuda or _kernel_lacks(q, k, v, mask, dropout_p):
-        return "torch"
-    return "triton" if find_spec("triton") is not None else "torch"
+def _choose(q: Tensor) -> str:
+    usable = q.is_cuda and _kernel_takes(q) and find_spec("triton") is not None
+    return "triton" if usable else "torch"
 
 
 def _triton(
@@ -153,14 +147,30 @@ def _triton(
     dropout_p: float,
     scale: float | None,
 ) -> Tensor:
-    if missing := _kernel_lacks(q, k, v, mask, dropout_p):
-        right = "'torch', 'eager' or None"
-        raise InputError(f"backend: 'triton' has no {missing} yet; right: {right}")
+    if not _kernel_takes(q):
+        kinds = "float32, float16 or bfloat16 with a head size of 8 to 256"
+        raise InputError(
+            f"backend: 'triton' takes {kinds}, got {q.dtype} with {q.shape[-1]}; "
+            "right: 'torch', 'eager' or None"
+        )
     try:
         import kernels
 
-        y = kernels.attention(q, k, v, causal=causal, scale=scale)
+        y = kernels.attention(
+            q, k, v, causal=causal, scale=scale, dropout_p=dropout_p, **_hidden(mask, q, k)
+        )
     except ImportError as error:
         raise InputError(f"backend: 'triton': {error}") from None
     assert isinstance(y, Tensor)  # a pair only with return_lse
     return y
+
+
+def _hidden(mask: Tensor | None, q: Tensor, k: Tensor) -> dict[str, Tensor]:
+    """The mask as the kernels take it: one flag a key, or else −∞ added to each hidden score."""
+    if mask is None:
+        return {}
+    shape = (1,) * (4 - mask.ndim) + tuple(mask.shape)
+    mask = mask.reshape(shape)
+    if mask.shape[1] == mask.shape[2] == 1:
+        return {"key_mask": mask[:, 0, 0, :].expand(q.shape[0], k.shape[2])}
+    return {"bias": torch.zeros_like(mask, dtype=q.dtype).masked_fill_(~mask, -torch.inf)}

@@ -1,4 +1,5 @@
 import threading
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from minift.errors import InputError
 from minift.layers import attention as module
 from minift.layers.attention import (
+    BACKENDS,
     attention,
     eager_attention,
     merge_heads,
@@ -64,14 +66,26 @@ def test_against_the_formula(backend, causal, padded, shape):
         assert float((got - wanted).abs().max()) < 2e-6
 
 
-@pytest.mark.parametrize("shape", [(1, 2, 5, 5, 8), (1, 1, 1, 9, 16), (1, 1, 4, 9, 8)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 2, 5, 5, 8), (2, 1, 1, 9, 16), (1, 1, 4, 9, 8)], ids=str)
 @pytest.mark.parametrize("causal", [False, True])
-def test_the_triton_kernel_gives_the_same(shape, causal):
+@pytest.mark.parametrize("mask", [None, "keys", "pairs", "heads"])
+def test_the_triton_kernels_give_the_same(shape, causal, mask):
     pytest.importorskip("triton")
-    q, k, v = random_qkv(*shape)
-    got = attention(q, k, v, causal=causal, scale=0.3, backend="triton")
-    wanted = attention(q, k, v, causal=causal, scale=0.3, backend="torch")
-    assert float((got - wanted).abs().max()) < 2e-6
+    batch, heads, queries, keys, _ = shape
+    visible = {
+        None: None,
+        "keys": torch.arange(keys)[None, None, None] >= torch.arange(batch)[:, None, None, None],
+        "pairs": torch.ones(queries, keys, dtype=torch.bool).triu(-1),
+        "heads": torch.ones(1, heads, queries, keys, dtype=torch.bool).triu(-2),
+    }[mask]
+    q, k, v = (x.requires_grad_() for x in random_qkv(*shape))
+    found = {}
+    for backend in ("triton", "torch"):
+        y = attention(q, k, v, mask=visible, causal=causal, scale=0.3, backend=backend)
+        found[backend] = (y, *torch.autograd.grad(y.square().sum(), (q, k, v)))
+    for got, wanted in zip(found["triton"], found["torch"], strict=True):
+        # measured: 7e-7
+        assert float((got - wanted).detach().abs().max()) < 4e-6
 
 
 def test_eager_gives_the_probabilities():
@@ -86,22 +100,24 @@ def test_eager_gives_the_probabilities():
 def test_a_query_that_sees_nothing_is_finite():
     q, k, v = random_qkv(1, 1, 3, 3, 8)
     mask = torch.zeros(1, 1, 1, 3, dtype=torch.bool)
-    for backend in ("torch", "eager"):
+    for backend in BACKENDS if find_spec("triton") else ("torch", "eager"):
         assert attention(q, k, v, mask=mask, causal=True, backend=backend).isfinite().all()
 
 
 def test_dropout_keeps_the_mean_and_follows_the_seed():
     q, k, v = random_qkv(1, 1, 4, 64, 8)
-    for backend in ("torch", "eager"):
+    for backend in BACKENDS if find_spec("triton") else ("torch", "eager"):
         torch.manual_seed(0)
         first = attention(q, k, v, dropout_p=0.5, backend=backend)
         assert not torch.equal(first, attention(q, k, v, dropout_p=0.5, backend=backend))
         torch.manual_seed(0)
         assert torch.equal(first, attention(q, k, v, dropout_p=0.5, backend=backend))
-        many = [attention(q, k, v, dropout_p=0.5, backend=backend) for _ in range(400)]
+        repeats = 60 if backend == "triton" else 400
+        many = [attention(q, k, v, dropout_p=0.5, backend=backend) for _ in range(repeats)]
         plain = attention(q, k, v, backend=backend)
-        # standard error of the mean of 400: 0.01
-        assert float((torch.stack(many).mean(0) - plain).abs().max()) < 0.06
+        # standard error of the mean: 0.01 of 400, 0.025 of 60
+        limit = 0.15 if backend == "triton" else 0.06
+        assert float((torch.stack(many).mean(0) - plain).abs().max()) < limit
 
 
 def test_use_backend_nests_and_stays_in_its_thread(monkeypatch):
@@ -129,45 +145,36 @@ def test_use_backend_nests_and_stays_in_its_thread(monkeypatch):
     assert used == ["eager", "eager"]
 
 
-def on_gpu(dtype=torch.float16, dim=64, requires_grad=False):
-    return SimpleNamespace(
-        is_cuda=True, dtype=dtype, shape=(1, 1, 4, dim), requires_grad=requires_grad
-    )
+def on_gpu(dtype=torch.float16, dim=64):
+    return SimpleNamespace(is_cuda=True, dtype=dtype, shape=(1, 1, 4, dim))
 
 
 @pytest.mark.parametrize(
-    ("tensor", "mask", "dropout", "expected"),
+    ("tensor", "expected"),
     [
-        (on_gpu(), None, 0.0, "triton"),
-        (on_gpu(requires_grad=True), None, 0.0, "torch"),
-        (on_gpu(), "a mask", 0.0, "torch"),
-        (on_gpu(), None, 0.1, "torch"),
-        (on_gpu(dtype=torch.float64), None, 0.0, "torch"),
-        (on_gpu(dim=4), None, 0.0, "torch"),
-        (on_gpu(dim=512), None, 0.0, "torch"),
-        (torch.zeros(1, 1, 4, 64), None, 0.0, "torch"),
+        (on_gpu(), "triton"),
+        (on_gpu(dtype=torch.float64), "torch"),
+        (on_gpu(dim=4), "torch"),
+        (on_gpu(dim=512), "torch"),
+        (torch.zeros(1, 1, 4, 64), "torch"),
     ],
+    ids=["fp16", "fp64", "D = 4", "D = 512", "cpu"],
 )
-def test_the_choice_on_a_gpu(monkeypatch, tensor, mask, dropout, expected):
+def test_the_choice_on_a_gpu(monkeypatch, tensor, expected):
     monkeypatch.setattr(module, "find_spec", lambda name: name)
-    assert module._choose(tensor, tensor, tensor, mask, dropout) == expected
-    if tensor.requires_grad:
-        with torch.no_grad():
-            assert module._choose(tensor, tensor, tensor, mask, dropout) == "triton"
+    assert module._choose(tensor) == expected
     monkeypatch.setattr(module, "find_spec", lambda name: None)
-    assert module._choose(tensor, tensor, tensor, mask, dropout) == "torch"
+    assert module._choose(tensor) == "torch"
 
 
 def test_what_triton_cannot_do_is_said():
-    q, k, v = random_qkv(1, 1, 2, 2, 8)
-    mask = torch.ones(1, 1, 1, 2, dtype=torch.bool)
-    end = "yet; right: 'torch', 'eager' or None"
-    for options, lacks in (({"mask": mask}, "padding mask"), ({"dropout_p": 0.1}, "dropout")):
+    q, k, v = random_qkv(1, 1, 2, 2, 4)
+    kinds = "float32, float16 or bfloat16 with a head size of 8 to 256"
+    for x, got in ((q, "torch.float32 with 4"), (q.double(), "torch.float64 with 4")):
         with pytest.raises(InputError) as caught:
-            attention(q, k, v, backend="triton", **options)
-        assert str(caught.value) == f"backend: 'triton' has no {lacks} {end}"
-    with pytest.raises(InputError, match="backend: 'triton' has no backward pass yet"):
-        attention(q.requires_grad_(), k, v, backend="triton")
+            attention(x, k, v, backend="triton")
+        wanted = f"backend: 'triton' takes {kinds}, got {got}; right: 'torch', 'eager' or None"
+        assert str(caught.value) == wanted
     with pytest.raises(InputError, match=r"backend: unknown 'flash'; known: triton, torch, eager"):
         attention(q, k, v, backend="flash")
     with pytest.raises(InputError, match="backend: unknown 'flash'"), use_backend("flash"):
