@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kernels.lab.interpreter import interpret
 
@@ -36,3 +37,5 @@ def _tensors(args: Iterable[Any]) -> Iterator[torch.Tensor]:
             yield arg
         elif isinstance(arg, tuple):
             yield from _tensors(arg)
+        elif isinstance(arg, TensorDescriptor):
+            yield arg.base
