@@ -12,12 +12,16 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kernels.adamw import AdamW
+    from kernels.adamw import AdamW, AdamW8bit
     from kernels.flash_attention import attention
 
-__all__ = ["AdamW", "attention"]
+__all__ = ["AdamW", "AdamW8bit", "attention"]
 
-_HOME = {"attention": "kernels.flash_attention", "AdamW": "kernels.adamw"}
+_HOME = {
+    "attention": "kernels.flash_attention",
+    "AdamW": "kernels.adamw",
+    "AdamW8bit": "kernels.adamw",
+}
 
 
 def require_triton(wanted_by: str) -> None:

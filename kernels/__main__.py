@@ -1,16 +1,22 @@
-"""``python -m kernels verify [NAME ...]``: verify the kernels without a GPU.
+"""``python -m kernels verify | report | bench``: the kernels' numbers, machine code and time.
 
 Exit codes: 0 everything holds; 1 something does not; 2 the input is wrong or Triton is missing
-(one line, no traceback); 130 interrupted.
+(one line, no traceback); 130 interrupted. ``bench`` holds nothing: it exits with 0.
 """
 
 import argparse
 import json
 import sys
 import time
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import kernels
+
+COMMANDS = {
+    "verify": "numbers, bounds, races, traffic in the interpreter; registers and spills compiled",
+    "report": "the machine code of every shipped configuration, and the targets it is held to",
+    "bench": "on a GPU: times beside PyTorch's own; without one: bounds",
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -24,37 +30,82 @@ class Parser(argparse.ArgumentParser):
 def build_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="kernels", description="Triton kernels, verified without a GPU.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    summary = "numbers, bounds, races, traffic in the interpreter; registers and spills compiled"
-    verify = commands.add_parser("verify", help=summary, description=summary)
-    verify.add_argument("names", nargs="*", metavar="NAME", help="attention, adamw (default: both)")
-    verify.add_argument("--quick", action="store_true", help="fewer cases, one architecture")
-    verify.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary)
+        command.add_argument("names", nargs="*", metavar="NAME", help="attention, ... (all)")
+        command.add_argument("--json", action="store_true", help="one JSON object on stdout")
+        if name != "bench":
+            command.add_argument("--quick", action="store_true", help="fewer cases, a short list")
+        if name == "report":
+            command.add_argument(
+                "--arch", nargs="+", action="extend", default=[], help="sm_90 ... (default: all)"
+            )
     return parser
 
 
+def progress(message: str) -> None:
+    """One line that is written over, where somebody is looking."""
+    if sys.stderr.isatty():
+        print(f"\r{message[:100]:<100}", end="" if message else "\r", file=sys.stderr, flush=True)
+
+
+def finish(args: argparse.Namespace, data: dict[str, Any], text: str, verdict: str) -> None:
+    progress("")
+    print(json.dumps(data) if args.json else f"{text}\n\n{verdict}")
+
+
 def run_verify(args: argparse.Namespace) -> int:
-    kernels.require_triton("python -m kernels verify")
     from kernels.verification.table import as_json, format_table
     from kernels.verification.verify import verify
 
     started = time.monotonic()
-    shows = sys.stderr.isatty()
-
-    def progress(message: str) -> None:
-        if shows:
-            print(f"\r{message:<60}", end="", file=sys.stderr, flush=True)
-
     rows = verify(args.names, quick=args.quick, progress=progress)
-    progress("\r")
-    ok = all(row.ok for row in rows)
-    if args.json:
-        print(json.dumps(as_json(rows)))
-        return 0 if ok else 1
-    print(format_table(rows))
     failed = sum(not row.ok for row in rows)
-    verdict = "everything holds" if ok else f"{failed} of {len(rows)} rows FAILED"
-    print(f"\n{verdict} ({time.monotonic() - started:.0f} s)")
-    return 0 if ok else 1
+    verdict = f"{failed} of {len(rows)} rows FAILED" if failed else "everything holds"
+    seconds = time.monotonic() - started
+    finish(args, as_json(rows), format_table(rows), f"{verdict} ({seconds:.0f} s)")
+    return 1 if failed else 0
+
+
+def run_report(args: argparse.Namespace) -> int:
+    from kernels.verification import report as code
+    from kernels.verification import targets as held
+
+    started = time.monotonic()
+    rows = code.report(args.names, args.arch, quick=args.quick, progress=progress)
+    progress("traffic, launches, FLOPs")
+    targets = [*held.machine_targets(rows), *held.number_targets(args.names)]
+    missed = sum(not target.met for target in targets)
+    data = {
+        "ok": not missed,
+        "rows": code.report_json(rows),
+        "targets": held.targets_json(targets),
+    }
+    text = f"{code.format_report(rows)}\n{code.NOTE}\n\n{held.format_targets(targets)}"
+    verdict = f"{missed} of {len(targets)} targets MISSED" if missed else "every target is met"
+    finish(args, data, text, f"{verdict} ({time.monotonic() - started:.0f} s)")
+    return 1 if missed else 0
+
+
+def run_bench(args: argparse.Namespace) -> int:
+    import torch
+
+    from kernels.verification import bench
+
+    if torch.cuda.is_available():
+        timings = bench.measure(args.names, progress=progress)
+        name = torch.cuda.get_device_name()
+        data = {"gpu": name, "timings": bench.bench_json(timings)}
+        note = f"medians on {name}; ratio: time over that of kernels"
+        finish(args, data, bench.format_timings(timings), note)
+        return 0
+    found = bench.bounds(args.names, progress=progress)
+    note = (
+        "no GPU: nothing was measured. These are bounds: the roofline for any kernel, "
+        "the main loop's (ideal-serial) for ours"
+    )
+    finish(args, {"gpu": None, "bounds": bench.bench_json(found)}, bench.format_bounds(found), note)
+    return 0
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -67,8 +118,10 @@ def main(argv: list[str] | None = None) -> int:
         )
         return 2
     args = build_parser().parse_args(argv)
+    run = {"verify": run_verify, "report": run_report, "bench": run_bench}[args.command]
     try:
-        return run_verify(args)
+        kernels.require_triton(f"python -m kernels {args.command}")
+        return run(args)
     except (ValueError, ImportError) as error:
         print(f"kernels: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -11,7 +11,7 @@ from kernels.lab.interpreter import interpret
 
 def launch(
     kernel: Any,
-    grid: tuple[int, ...],
+    grid: Any,
     *args: Any,
     memory: dict[str, list[torch.Tensor]] | None = None,
     **constexprs: Any,

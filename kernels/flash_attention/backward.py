@@ -27,10 +27,11 @@ from kernels.flash_attention.tiles import (
     reach,
     row_of,
     store_tile,
+    tiles_of,
 )
 
 
-@triton.jit(do_not_specialize=["M", "H", "tiles"])
+@triton.jit(do_not_specialize=["M", "H"])
 def _delta(
     out,  # View (B, H, M, D), like dout
     dout,
@@ -38,11 +39,11 @@ def _delta(
     delta_ptr,  # (B, H, M)
     M,
     H,
-    tiles,
     D: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
+    tiles = tl.cdiv(M, BLOCK_M)
     head = (tl.program_id(0) // tiles).to(tl.int64)
     first = tl.program_id(0) % tiles * BLOCK_M
     rows = first + tl.arange(0, BLOCK_M)
@@ -65,9 +66,7 @@ def row_state(lse_ptr, delta_ptr, rows, inside, MASK: tl.constexpr):
     return lse, tl.load(delta_ptr + rows, mask=inside, other=0.0)
 
 
-@triton.jit(
-    do_not_specialize=["scale", "softmax_scale", "M", "N", "H", "GROUP", "left", "right", "tiles"]
-)
+@triton.jit(do_not_specialize=["scale", "softmax_scale", "M", "N", "H", "GROUP", "left", "right"])
 def _dq(
     q,  # View (B, H, M, D), like dout and dq
     k,  # View (B, H_kv, N, D), like v
@@ -86,12 +85,12 @@ def _dq(
     GROUP,
     left,
     right,
-    tiles,  # of queries
     D: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
+    tiles = tiles_of(M, packed, BLOCK_M)
     head = tl.program_id(0) // tiles
     b = (head // H).to(tl.int64)
     h = (head % H).to(tl.int64)
@@ -168,9 +167,7 @@ def _dq_step(
     return tl.dot(ds.to(k.dtype), k, acc, input_precision="ieee")
 
 
-@triton.jit(
-    do_not_specialize=["scale", "softmax_scale", "M", "N", "H", "GROUP", "left", "right", "tiles"]
-)
+@triton.jit(do_not_specialize=["scale", "softmax_scale", "M", "N", "H", "GROUP", "left", "right"])
 def _dkv(
     q,  # View (B, H, M, D), like dout
     k,  # View (B, H_kv, N, D), like v, dk and dv
@@ -190,13 +187,13 @@ def _dkv(
     GROUP,
     left,
     right,
-    tiles,  # of keys
     D: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
     kv_heads = H // GROUP
+    tiles = tiles_of(N, packed, BLOCK_N)
     head = tl.program_id(0) // tiles
     b = (head // kv_heads).to(tl.int64)
     kv_h = (head % kv_heads).to(tl.int64)

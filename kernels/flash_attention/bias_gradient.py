@@ -12,7 +12,7 @@ import triton.language as tl
 
 from kernels.flash_attention.backward import row_state
 from kernels.flash_attention.scores import logit_gradient, weights
-from kernels.flash_attention.tiles import Place, load_tile, locate, reach, row_of, tile_at
+from kernels.flash_attention.tiles import Place, load_tile, locate, reach, row_of, tile_at, tiles_of
 
 
 @triton.jit(
@@ -40,21 +40,21 @@ def _dbias(
     x,
     packed,
     scale,  # softmax scale times log2(e)
+    heads,  # query heads that share one matrix of the bias: 1 or H
+    batches,  # batches that do: 1 or B
     M,
     N,
     H,
     GROUP,
     left,
     right,
-    tiles,  # of queries
-    heads,  # query heads that share one matrix of the bias: 1 or H
-    batches,  # batches that do: 1 or B
     D: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
     matrices = H // heads  # of the bias, in one batch
+    tiles = tiles_of(M, packed, BLOCK_M)
     h0 = tl.program_id(0) // tiles % matrices
     b0 = tl.program_id(0) // tiles // matrices
     rows_of_head = M

@@ -9,7 +9,13 @@ import torch
 from kernels.flash_attention.backward import _delta, _dkv, _dq
 from kernels.flash_attention.bias_gradient import _dbias
 from kernels.flash_attention.forward import _forward
-from kernels.flash_attention.layouts import Layout, block_d, layout_for
+from kernels.flash_attention.layouts import (
+    Layout,
+    autotuned,
+    block_d,
+    is_autotuning,
+    layout_for,
+)
 from kernels.flash_attention.scores import LOG2_E, Options
 from kernels.flash_attention.tiles import Packed, view
 from kernels.launch import launch
@@ -75,22 +81,60 @@ class Problem:
             tiles += self.cu_seqlens_q.shape[0] - 2
         return tiles
 
-    def numbers(self, q: torch.Tensor, k: torch.Tensor, tiles: int) -> tuple[int, ...]:
-        """M, N, H, GROUP, left, right, tiles: the integers that every kernel takes."""
+    def numbers(self, q: torch.Tensor, k: torch.Tensor) -> tuple[int, ...]:
+        """M, N, H, GROUP, left, right: the integers that every kernel takes."""
         heads, m = q.shape[1:3]
-        return m, k.shape[2], heads, heads // k.shape[1], self.left, self.right, tiles
+        return m, k.shape[2], heads, heads // k.shape[1], self.left, self.right
+
+    @property
+    def rich(self) -> bool:
+        """Whether a score is more than scale · q·k under a band: that costs registers."""
+        options = (self.softcap, self.slopes, self.bias, self.key_mask)
+        return self.dropout_p > 0 or any(option is not None for option in options)
 
 
-def _blocks(layout: Layout, q: torch.Tensor) -> dict[str, Any]:
-    return {
-        "D": q.shape[-1],
-        "BLOCK_M": layout.block_m,
-        "BLOCK_N": layout.block_n,
-        "BLOCK_D": block_d(q.shape[-1]),
-        "num_warps": layout.num_warps,
-        "num_stages": layout.num_stages,
-        "enable_fp_fusion": True,
-    }
+def _launch(
+    name: str,
+    kernel: Any,
+    before: tuple[Any, ...],
+    after: tuple[Any, ...],
+    q: torch.Tensor,
+    k: torch.Tensor,
+    problem: Problem,
+    layouts: Layouts | None,
+    *,
+    programs: int,  # for each tile
+    by_keys: bool = False,  # whether a tile is one of keys
+    **constexprs: Any,
+) -> None:
+    """One launch with the layout that is given, tuned or in the table, and the grid it asks for."""
+    length = k.shape[2] if by_keys else q.shape[2]
+    block = "BLOCK_N" if by_keys else "BLOCK_M"
+    layout = (layouts or {}).get(name)
+    packed = problem.cu_seqlens_q is not None
+    if layout is None and is_autotuning() and not packed:  # where tiles begin depends on their size
+        kernel, blocks = autotuned(name, kernel, q, rich=problem.rich), {}
+    else:
+        layout = layout or layout_for(name, q, rich=problem.rich)
+        blocks = layout.options()
+
+    def grid(meta: dict[str, Any]) -> tuple[int]:
+        return (problem.tiles(length, meta[block]) * programs,)
+
+    launch(
+        kernel,
+        grid,
+        *before,
+        problem.options(q, k),
+        problem.packed(blocks[block], by_keys=by_keys) if packed else None,
+        *after,
+        *problem.numbers(q, k),
+        D=q.shape[-1],
+        BLOCK_D=block_d(q.shape[-1]),
+        enable_fp_fusion=True,
+        **blocks,
+        **constexprs,
+    )
 
 
 def forward(
@@ -105,16 +149,11 @@ def forward(
     lse = torch.empty(q.shape[:3], device=q.device, dtype=torch.float32)
     if not out.numel():
         return out, lse
-    layout = (layouts or {}).get("forward") or layout_for("forward", q)
-    tiles = problem.tiles(q.shape[2], layout.block_m)
-    launch(
-        _forward,
-        (tiles * q.shape[0] * q.shape[1],),
-        *(view(q), view(k), view(v), view(out), lse),
-        *(problem.sinks, problem.options(q, k), problem.packed(layout.block_m)),
-        abs(problem.scale) * LOG2_E.value,
-        *problem.numbers(q, k, tiles),
-        **_blocks(layout, q),
+    scale = abs(problem.scale) * LOG2_E.value
+    views = (view(q), view(k), view(v), view(out), lse, problem.sinks)
+    _launch(
+        *("forward", _forward, views, (scale,), q, k, problem, layouts),
+        programs=q.shape[0] * q.shape[1],
         NEGATE=problem.scale < 0,
     )
     return out, lse
@@ -135,38 +174,28 @@ def backward(
 
     ``lse`` and its gradient ``dlse`` are in base 2. Gradients of what was not given are ``None``.
     """
-    named = layouts or {}
-    options = problem.options(q, k)
     delta = _launch_delta(dout, dlse, q, out)
     scales = (problem.scale * LOG2_E.value, problem.scale)
-
-    dq = torch.empty_like(q)
-    layout = named.get("dq") or layout_for("dq", q)
-    tiles = problem.tiles(q.shape[2], layout.block_m)
-    launch(
-        _dq,
-        (tiles * q.shape[0] * q.shape[1],),
-        *map(view, (q, k, v, dout, dq)),
-        *(lse, delta, options, problem.packed(layout.block_m)),
-        *scales,
-        *problem.numbers(q, k, tiles),
-        **_blocks(layout, q),
-    )
-
-    dk, dv = torch.empty_like(k), torch.empty_like(v)
-    layout = named.get("dkv") or layout_for("dkv", q)
-    tiles = problem.tiles(k.shape[2], layout.block_n)
-    launch(
-        _dkv,
-        (tiles * k.shape[0] * k.shape[1],),
-        *map(view, (q, k, v, dout, dk, dv)),
-        *(lse, delta, options, problem.packed(layout.block_n, by_keys=True)),
-        *scales,
-        *problem.numbers(q, k, tiles),
-        **_blocks(layout, q),
-    )
-    layout = named.get("dbias") or layout_for("dbias", q)
-    dbias = _bias_gradient(dout, q, k, v, lse, delta, problem, layout)
+    given = (q, k, v, dout)
+    heads = q.shape[0] * q.shape[1]
+    dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+    before = (*map(view, (*given, dq)), lse, delta)
+    _launch("dq", _dq, before, scales, q, k, problem, layouts, programs=heads)
+    before = (*map(view, (*given, dk, dv)), lse, delta)
+    programs = k.shape[0] * k.shape[1]
+    _launch(*("dkv", _dkv, before, scales, q, k, problem, layouts), programs=programs, by_keys=True)
+    dbias = None
+    if problem.bias is not None:
+        bias = problem.bias
+        shape = (*bias.shape[:2], q.shape[2], k.shape[2])
+        dbias = torch.zeros(shape, device=q.device, dtype=torch.float32)
+        before = (*map(view, (*given, dbias)), lse, delta)
+        copies = (q.shape[1] // bias.shape[1], q.shape[0] // bias.shape[0])
+        _launch(
+            *("dbias", _dbias, before, (scales[0], *copies), q, k, problem, layouts),
+            programs=bias.shape[0] * bias.shape[1],
+        )
+        dbias = dbias.sum_to_size(bias.shape).to(bias.dtype)
     return dq, dk, dv, dbias, _sink_gradient(lse, delta, problem.sinks)
 
 
@@ -176,46 +205,16 @@ def _launch_delta(
     batch, heads, m, d = q.shape
     delta = torch.empty(batch, heads, m, device=q.device, dtype=torch.float32)
     block = 32 if d > 64 else 64
-    tiles = -(-m // block)
     launch(
         _delta,
-        (tiles * batch * heads,),
-        *(view(out), view(dout), dlse, delta, m, heads, tiles),
+        (-(-m // block) * batch * heads,),
+        *(view(out), view(dout), dlse, delta, m, heads),
         D=d,
         BLOCK_M=block,
         BLOCK_D=block_d(d),
         num_warps=4,
     )
     return delta
-
-
-def _bias_gradient(
-    dout: torch.Tensor,
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    lse: torch.Tensor,
-    delta: torch.Tensor,
-    problem: Problem,
-    layout: Layout,
-) -> torch.Tensor | None:
-    bias = problem.bias
-    if bias is None:
-        return None
-    (batch, heads, m), n = q.shape[:3], k.shape[2]
-    dbias = torch.zeros(*bias.shape[:2], m, n, device=q.device, dtype=torch.float32)
-    tiles = problem.tiles(m, layout.block_m)
-    launch(
-        _dbias,
-        (tiles * bias.shape[0] * bias.shape[1],),
-        *map(view, (q, k, v, dout, dbias)),
-        *(lse, delta, problem.options(q, k), problem.packed(layout.block_m)),
-        problem.scale * LOG2_E.value,
-        *problem.numbers(q, k, tiles),
-        *(heads // bias.shape[1], batch // bias.shape[0]),
-        **_blocks(layout, q),
-    )
-    return dbias.sum_to_size(bias.shape).to(bias.dtype)
 
 
 def _sink_gradient(

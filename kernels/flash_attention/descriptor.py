@@ -22,7 +22,7 @@ from kernels.flash_attention.tiles import edge_tile, reach
 from kernels.launch import launch
 
 
-@triton.jit(do_not_specialize=["scale", "M", "N", "H", "GROUP", "left", "right", "tiles"])
+@triton.jit(do_not_specialize=["scale", "M", "N", "H", "GROUP", "left", "right"])
 def _forward_descriptor(
     q,  # descriptors of (B, H, M, D) and (B, H_kv, N, D), blocks (1, 1, BLOCK, BLOCK_D)
     k,
@@ -36,11 +36,11 @@ def _forward_descriptor(
     GROUP,
     left,
     right,
-    tiles,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
+    tiles = tl.cdiv(M, BLOCK_M)
     head = tl.program_id(0) // tiles
     b = head // H
     h = head % H
@@ -159,7 +159,7 @@ def forward_descriptor(
         describe(q, layout.block_m, width),
         *(describe(t, layout.block_n, width) for t in (k, v)),
         describe(out, layout.block_m, width),
-        *(lse, problem.scale * LOG2_E.value, *problem.numbers(q, k, tiles)),
+        *(lse, problem.scale * LOG2_E.value, *problem.numbers(q, k)),
         BLOCK_M=layout.block_m,
         BLOCK_N=layout.block_n,
         BLOCK_D=width,

@@ -24,10 +24,11 @@ from kernels.flash_attention.tiles import (
     reach,
     row_of,
     store_tile,
+    tiles_of,
 )
 
 
-@triton.jit(do_not_specialize=["scale", "M", "N", "H", "GROUP", "left", "right", "tiles"])
+@triton.jit(do_not_specialize=["scale", "M", "N", "H", "GROUP", "left", "right"])
 def _forward(
     q,  # View (B, H, M, D)
     k,  # View (B, H_kv, N, D)
@@ -44,13 +45,13 @@ def _forward(
     GROUP,  # query heads that share one key head
     left,
     right,
-    tiles,  # of queries, in all sequences
     D: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
     NEGATE: tl.constexpr,
 ):
+    tiles = tiles_of(M, packed, BLOCK_M)
     head = tl.program_id(0) // tiles  # counts over batch and heads
     b = (head // H).to(tl.int64)
     h = (head % H).to(tl.int64)

@@ -51,6 +51,15 @@ def view(tensor: torch.Tensor) -> View:
 
 
 @triton.jit
+def tiles_of(length, packed, BLOCK: tl.constexpr):
+    """The most tiles that the rows of all sequences can need: each may end in a broken one."""
+    tiles = tl.cdiv(length, BLOCK)
+    if packed is not None:
+        tiles += packed.sequences - 1
+    return tiles
+
+
+@triton.jit
 def locate(tile, packed, M, N):
     """The tile within its sequence, where the sequence's queries and keys begin, and how many
     there are. A grid for packed sequences may have a few tiles too many: those get none."""

@@ -15,6 +15,7 @@ fp32 ``dot`` in tf32   as fp32                                operands rounded t
 ``tl.dot`` sizes       any                                    the smallest that tensor cores take
 masked-off lanes       zero                                   NaN, when no ``other`` was given
 casts to fp8           off by up to a quarter                 refused
+bf16 atomics           refused                                rounded once a lane
 =====================  =====================================  ==================================
 
 Every load and store goes through :class:`kernels.lab.memory.Memory`, which refuses an address
@@ -90,11 +91,26 @@ class Builder(stock.InterpreterBuilder):
         self, op: Any, ptr: Handle, val: Handle, mask: Handle, *rest: Any
     ) -> Handle:
         allowed = self._atomic(ptr, _mask_of(mask, ptr))
+        if _is_bf16(val):
+            return _bf16_add(ptr, val, allowed)  # the only one that Triton lets through
         return super().create_atomic_rmw(op, ptr, val, Handle(allowed, tl.int1), *rest)
 
     def create_atomic_cas(self, ptr: Handle, cmp: Handle, val: Handle, *rest: Any) -> Handle:
         self._atomic(ptr, np.ones(ptr.data.shape, bool))
         return super().create_atomic_cas(ptr, cmp, val, *rest)
+
+    def create_make_tensor_descriptor(self, base: Handle, *rest: Any, **options: Any) -> Any:
+        """A descriptor whose loads and stores stay inside the tensor of its base address."""
+        descriptor = super().create_make_tensor_descriptor(base, *rest, **options)
+        materialize = descriptor.materialize_pointers
+
+        def located(*indices: Any) -> Any:
+            ptrs, mask = materialize(*indices)
+            ptrs.attr["origin"] = base.attr.get("origin")
+            return ptrs, mask
+
+        descriptor.materialize_pointers = located
+        return descriptor
 
     def create_int_to_ptr(self, src: Handle, dst_type: Any) -> Handle:
         """An address out of a table points into the tensor that starts there."""
@@ -214,6 +230,20 @@ def _narrow(result: Handle, like: Handle) -> Handle:
 def _fp8_to_f32(src: Handle) -> Handle:
     half = stock._convert_float(src.data, src.dtype.scalar, tl.float16, ir.ROUNDING_MODE.RTNE)
     return Handle(half.view(np.float16).astype(np.float32), tl.float32)
+
+
+def _bf16_add(ptrs: Handle, values: Handle, mask: Array) -> Handle:
+    """One lane after another, each rounded to bf16, as lanes that meet at one address do."""
+    before = np.zeros(ptrs.data.shape, np.uint16)
+    added = np.broadcast_to(values.data, ptrs.data.shape)
+    one, bits = np.ones(1, bool), np.dtype(np.uint16)
+    for lane in map(tuple, np.argwhere(mask)):
+        address = ptrs.data[lane].reshape(1)
+        old = stock._interpreter.load(address, one, before[lane].reshape(1), bits)
+        total = bf16_to_f32(old) + bf16_to_f32(added[lane].reshape(1))
+        stock._interpreter.store(address, f32_to_bf16(total), one)
+        before[lane] = old[0]
+    return Handle(before, tl.bfloat16)
 
 
 def _mask_of(mask: Any, ptrs: Handle) -> Array:

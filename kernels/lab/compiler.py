@@ -21,7 +21,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, make_backend
 from triton.runtime.jit import create_function_from_signature
 
-from kernels.lab import gcn, sass
+from kernels.lab import gcn, machine_code, sass
 from kernels.lab.control_flow import Instruction, Loop, main_loops, mix, natural_loops
 from kernels.lab.interpreter import resolve
 from kernels.lab.occupancy import MACHINES, blocks_per_multiprocessor, occupancy
@@ -91,6 +91,16 @@ class Compiled:
         return main_loops(self.loops)
 
     @property
+    def main_loop(self) -> Loop | None:
+        """The main loop that does most of the work: of a masked and an unmasked one, the latter."""
+        return machine_code.leanest(self.main_loops)
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return self.num_warps * MACHINES[self.arch].warp_size
+
+    @property
     def spills_in_loop(self) -> int:
         """Local-memory instructions inside any loop: registers that did not fit, paid each time."""
         return len({i.address for loop in self.loops for i in loop.body if i.kind == "local"})
@@ -110,6 +120,82 @@ class Compiled:
     def opcodes(self, kind: str) -> Counter[str]:
         """How often each opcode of one kind occurs: ``opcodes("global")["LDG.E.128"]``."""
         return Counter(i.opcode for i in self.instructions if i.kind == kind)
+
+    # ---- the main loop, or the whole kernel when it has none
+
+    @property
+    def core(self) -> tuple[Instruction, ...]:
+        """The instructions of the main loop; of the whole kernel when it has none."""
+        return self.main_loop.body if self.main_loop else self.instructions
+
+    @property
+    def bulk_loads(self) -> Counter[int]:
+        """Widths in bits (0: tiles by the copy engine) of the loads that carry the data.
+
+        The widths with at least a tenth of the bytes. Where a masked tail may stand beside the
+        full block, that is, outside loops with matrix products, they are sought among the widest
+        loads that suffice for the blocks which the kernel loads unmasked.
+        """
+        widths = machine_code.load_widths(self.core)
+        if self.main_loop is None or not self.main_loop.mix["mma"]:
+            wanted = machine_code.loaded_by_blocks(self.texts.get("ttir", ""))
+            widths = machine_code.widest(widths, wanted / self.threads)
+        return machine_code.bulk(widths)
+
+    @property
+    def asynchronous_copies(self) -> Counter[str]:
+        """Copies from global to shared memory that nothing waits for, by opcode."""
+        return Counter(i.opcode for i in self.core if machine_code.is_asynchronous(i))
+
+    @property
+    def tensor_core(self) -> str:
+        """The tensor-core instruction: HMMA, HGMMA, UTCHMMA, v_mfma; empty when there is none."""
+        return machine_code.tensor_core(self.core)
+
+    @property
+    def barriers(self) -> int:
+        """Barriers of the block in the main loop."""
+        return machine_code.barriers(self.core)
+
+    @property
+    def shared_stores(self) -> int:
+        """Stores to shared memory in the main loop."""
+        return machine_code.shared_stores(self.core)
+
+    @property
+    def step_flops(self) -> int:
+        """FLOPs that the tensor cores do for a block in one pass of the main loop; 0 if unknown."""
+        counted = sum(map(machine_code.mma_flops, self.core)) * self.num_warps
+        return counted if counted and self.main_loop else self._step_dots
+
+    @property
+    def useful_flops(self) -> int:
+        """The same without what several warps do alike, as they may on AMD."""
+        alike = not self.arch.startswith("sm_")
+        return (self._step_dots if alike else 0) or self.step_flops
+
+    @property
+    def _step_dots(self) -> int:
+        """FLOPs of the ``tl.dot`` in the loop that became the main loop; 0 if that is not clear."""
+        products = machine_code.dots_of_loops(self.texts.get("ttir", ""))
+        if self.main_loop and len(products) == len(self.main_loops):
+            return products[self.main_loops.index(self.main_loop)]
+        return products[0] if self.main_loop and len(set(products)) == 1 else 0
+
+    @property
+    def flops_per_instruction(self) -> float:
+        """FLOPs of matrix products of a warp for each instruction of the main loop."""
+        return self.step_flops / self.num_warps / len(self.core)
+
+    def instructions_per_score(self, scores: int) -> float:
+        """x/score: instructions of a thread beside matrix products, for each attention score.
+
+        x/score = (instructions of the main loop - tensor-core ones) · threads / scores, where
+        ``scores`` is BLOCK_M · BLOCK_N, what one pass of the loop computes in a block. Scaling,
+        maximum, exp2 and sum cost about 4.5 of it, rescaling the output D / BLOCK_N.
+        """
+        others = sum(i.kind != "mma" for i in self.core)
+        return others * self.threads / scores
 
     def report(self) -> str:
         """A few lines: registers, spills, shared memory, occupancy, instruction mix."""

@@ -41,6 +41,11 @@ class Loop:
         """How many instructions of each kind, most frequent first."""
         return mix(self.body)
 
+    @property
+    def spills(self) -> int:
+        """Local-memory instructions: registers that did not fit, stored and read back each time."""
+        return sum(i.kind == "local" for i in self.body)
+
     def inside(self, other: "Loop") -> bool:
         mine, theirs = ({i.address for i in loop.body} for loop in (self, other))
         return mine < theirs

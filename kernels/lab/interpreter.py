@@ -30,8 +30,8 @@ from triton.runtime import interpreter as stock
 from triton.runtime.autotuner import Autotuner, Heuristics
 from triton.runtime.jit import JITFunction
 
+from kernels.lab import reductions
 from kernels.lab.builder import Builder
-from kernels.lab.floats import bf16_to_f32, f32_to_bf16
 from kernels.lab.memory import Memory, OutOfBoundsError, RaceError, Region, region_of
 from kernels.lab.source import rewrite
 
@@ -176,7 +176,7 @@ def _grid_sizes(grid: Any) -> tuple[int, int, int]:
 def _regions(name: str, value: Any) -> Iterator[Region]:
     if isinstance(value, tuple):
         for i, item in enumerate(value):
-            yield from _regions(f"{name}[{i}]", item)
+            yield from _regions(_item(name, value, i), item)
     elif isinstance(value, stock.TensorDescriptor):
         yield from _regions(name, value.base)
     elif isinstance(value, torch.Tensor):
@@ -193,12 +193,20 @@ def _kernel_value(name: str, value: Any, homes: dict[str, Region]) -> Any:
         data = np.array([value], np.float32)
         return tl.tensor(stock.TensorHandle(data, tl.float32), tl.float32)
     if isinstance(value, tuple):
-        items = [_kernel_value(f"{name}[{i}]", item, homes) for i, item in enumerate(value)]
+        items = [_kernel_value(_item(name, value, i), v, homes) for i, v in enumerate(value)]
         return stock._tuple_create(value, items)
     converted = stock._implicit_cvt(value)
     if isinstance(value, torch.Tensor):
         converted.handle.attr["origin"] = homes[name]
+    elif isinstance(value, stock.TensorDescriptor):
+        converted.handle.base.attr["origin"] = homes[name]
     return converted
+
+
+def _item(name: str, value: tuple[Any, ...], i: int) -> str:
+    """How an error names an item of a tuple: ``q.strides[1]``."""
+    fields = getattr(value, "_fields", None)
+    return f"{name}.{fields[i]}" if fields else f"{name}[{i}]"
 
 
 # ---- the language, for the duration of one launch
@@ -259,8 +267,8 @@ def _language_changes() -> list[tuple[Any, str, Any]]:
         if any(vars(base).get(name) is vars(owner).get(name, _ABSENT) for base in inherited):
             delattr(owner, name)
     ours = [
-        (tl, "reduce", _reduce),
-        (tl.core, "reduce", _reduce),
+        *((owner, "reduce", reductions.reduce) for owner in (tl, tl.core)),
+        *((owner, "associative_scan", reductions.associative_scan) for owner in (tl, tl.core)),
         (tl, "multiple_of", _multiple_of),
         (tl.tensor, "__bool__", _truth),
     ]
@@ -288,39 +296,3 @@ def _multiple_of(input: Any, values: Any) -> Any:
     if isinstance(value, int) and data.size == 1 and int(data.item()) % value:
         raise ValueError(f"tl.multiple_of: {int(data.item())} is not a multiple of {value}")
     return input
-
-
-def _reduce(input: Any, axis: Any, combine_fn: Any, keep_dims: Any = False, **_: Any) -> Any:
-    axis, keep_dims = (getattr(value, "value", value) for value in (axis, keep_dims))
-    return _Reduction(axis, combine_fn, keep_dims).apply(input)
-
-
-class _Reduction(stock.ReduceOps):
-    """``tl.reduce`` as a GPU does it: quiet about NaN, and 16-bit sums rounded at every level."""
-
-    def min_max(self, input: Any, val_reduce_op: Any, idx_reduce_op: Any = None) -> Any:
-        quiet = {np.nanmax: np.fmax.reduce, np.nanmin: np.fmin.reduce}
-        value_op = quiet.get(val_reduce_op, val_reduce_op)
-        if input.dtype != tl.bfloat16:
-            return super().min_max(input, value_op, idx_reduce_op)
-        wide = self.to_tensor(bf16_to_f32(input.handle.data), tl.float32)
-        found = super().min_max(wide, value_op, idx_reduce_op)
-        value, *index = found if isinstance(found, tuple) else (found,)
-        data = value.handle.data if value.type.is_block() else value.handle.data[0]
-        narrow = self.to_tensor(f32_to_bf16(data), tl.bfloat16)
-        return (narrow, *index) if index else narrow
-
-    def sum(self, input: Any) -> Any:
-        data = input.handle.data
-        if input.dtype not in (tl.float16, tl.bfloat16):
-            return super().sum(input)
-        half = input.dtype == tl.float16
-        rows = data.reshape(-1) if self.axis is None else np.moveaxis(data, self.axis, 0)
-        while len(rows) > 1:  # a tree, as the threads of a warp combine their values
-            a, b = rows[: len(rows) // 2], rows[len(rows) // 2 :]
-            rows = a + b if half else f32_to_bf16(bf16_to_f32(a) + bf16_to_f32(b))
-        if self.keep_dims:
-            shape = [1] * data.ndim if self.axis is None else None
-            rows = rows.reshape(shape) if shape else np.moveaxis(rows, 0, self.axis)
-            return self.to_tensor(rows, input.dtype)
-        return self.to_tensor(rows[0], input.dtype)

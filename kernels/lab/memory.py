@@ -21,11 +21,19 @@ Program = tuple[int, int, int]
 _NOBODY, _MANY = -1, -2
 
 
-class OutOfBoundsError(IndexError):
+class _Finding(Exception):
+    """What a launch did wrong, in one line."""
+
+    def _render_traceback_(self) -> list[str]:
+        """In a notebook: that line alone, without the frames of the interpreter."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+class OutOfBoundsError(_Finding, IndexError):
     """A lane of a load, store or atomic lies outside the tensor that its pointer came from."""
 
 
-class RaceError(RuntimeError):
+class RaceError(_Finding, RuntimeError):
     """Two programs touch one address and at least one of them writes it without an atomic."""
 
 

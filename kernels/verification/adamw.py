@@ -1,16 +1,31 @@
-"""AdamW: cases, the bounds of their errors, and the configuration that is shipped."""
+"""AdamW step by step: cases, and the bounds of their errors."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
 import torch
 
 import kernels.adamw
-from kernels.adamw import BLOCK, _adamw
-from kernels.lab.compiler import Compiled, compile_for, example
+from kernels.adamw.eight_bit import dequantise, quantise
+from kernels.adamw.table import BLOCK
 from kernels.lab.memory import check
-from kernels.verification.outcome import Outcome, Shipped, worst
+from kernels.verification import adamw_training
+from kernels.verification.adamw_machine import compile_adamw, shipped
+from kernels.verification.outcome import Outcome, worst
+
+__all__ = ["AdamWCase", "check_adamw", "compile_adamw", "outcomes", "shipped"]
+
+# How the weights of a tensor are stored; "bf16" and "fp16" have fp32 master weights.
+WEIGHTS = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "bf16-stochastic": torch.bfloat16,
+}
+# Bytes that a step has to move for a parameter besides its moments: read (p or master) and g,
+# write p (and master).
+WEIGHT_BYTES = {"fp32": 12, "bf16": 12, "fp16": 12, "bf16-stochastic": 6}
 
 
 @dataclass(frozen=True)
@@ -18,12 +33,15 @@ class AdamWCase:
     """Tensors and hyperparameters of one run of AdamW."""
 
     lengths: tuple[int, ...] = (1, 31, 32, 33, 100)
+    weights: tuple[str, ...] = ("fp32",)  # of the tensors in turn
+    eight_bit: tuple[bool, ...] = (False,)  # likewise: moments in 8 bits
     steps: int = 3
     lr: float = 1e-2
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.1
     block: int | None = 32  # None for the shipped one
+    quant: int = 32
     aligned: bool = True  # whether addresses are divisible by 16
     seed: int = 0
 
@@ -37,51 +55,123 @@ class AdamWCase:
             "weight_decay": self.weight_decay * decay,
         }
 
+    def form(self, tensor: int) -> tuple[str, bool]:
+        """How weights and moments of one tensor are stored."""
+        return self.weights[tensor % len(self.weights)], self.eight_bit[
+            tensor % len(self.eight_bit)
+        ]
 
-Triple = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # param, exp_avg, exp_avg_sq
+    def bytes_needed(self) -> int:
+        """The least that one step can move."""
+        total = 0
+        for i, n in enumerate(self.lengths):
+            weight, eight_bit = self.form(i)
+            moments = 4 * n + 16 * -(-n // self.quant) if eight_bit else 16 * n
+            total += WEIGHT_BYTES[weight] * n + moments
+        return total
+
+
+# Whether PyTorch's vector code for this processor has a fused multiply-add, as the kernel has.
+FUSES = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+
+Triple = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # weights, exp_avg, exp_avg_sq
 
 
 def check_adamw(
-    case: AdamWCase, module: ModuleType = kernels.adamw, *, strict: bool = True
+    case: AdamWCase, package: ModuleType = kernels.adamw, *, strict: bool = True
 ) -> Outcome:
-    """Every step against ``torch.optim.AdamW`` from the same state, by :func:`adamw_error`."""
+    """Every step against ``torch.optim.AdamW`` in fp32 from the same state.
+
+    16-bit weights are compared by their fp32 master, of which the parameter has to be the rounded
+    copy in every bit. A master's parameter is NaN before the step: the kernel need not read it.
+    """
     generator = torch.Generator().manual_seed(case.seed)
     twins = [torch.nn.Parameter(torch.randn(n, generator=generator)) for n in case.lengths]
     options = [case.options(i) for i in range(len(twins))]
     groups = [{"params": [p], **o} for p, o in zip(twins, options, strict=True)]
     theirs = torch.optim.AdamW(groups, foreach=False)
-    new = [(p.detach().clone(), torch.zeros_like(p), torch.zeros_like(p)) for p in twins]
-    ratio = 0.0
+    old = [(p.detach().clone(), torch.zeros_like(p), torch.zeros_like(p)) for p in twins]
+    errors, noise = [0.0], []
     with check(strict=strict) as report:
         for step in range(1, case.steps + 1):
-            old, grads = new, [_gradient(n, generator) for n in case.lengths]
-            mine = [tuple(_copy(t, case.aligned) for t in triple) for triple in old]
-            rows = [
-                module.Row(p, g, m, v, module.step_constants(step, **o))
-                for (p, m, v), g, o in zip(mine, grads, options, strict=True)
-            ]
-            module.update(rows, block=case.block or module.BLOCK)
+            rows = []
+            for i, triple in enumerate(old):
+                constants = package.constants.step_constants(step, **options[i])
+                grad = _gradient(case.lengths[i], generator)
+                rows.append(_row(case, i, triple, grad, constants, package, step))
+            old = [_values(row, case.quant) for row in rows]  # what the kernel can know
+            _set(theirs, twins, old)
+            grads = [row.grad.float() for row in rows]
+            package.table.Batch(rows, block=case.block or BLOCK, quant=case.quant).step()
             new = _torch_step(theirs, twins, grads)
-            for one in zip(mine, new, old, grads, options, strict=True):
-                ratio = max(ratio, adamw_error(*one))
-    moved = [t for name, t in report.traffic.items() if name in module.FIELDS]
+            for row, before, after, one in zip(rows, old, new, options, strict=True):
+                error, offsets = _error(row, before, after, one, case.quant)
+                errors.append(error)
+                noise += offsets
+            old = new
+    moved = [t for name, t in report.traffic.items() if name in package.table.FIELDS]
     return Outcome(
-        ratio,
+        max(max(errors), _bias(noise)),
         report,
         sum(t.loaded + t.stored for t in moved),
-        28 * sum(case.lengths) * case.steps,
+        case.bytes_needed() * case.steps,
     )
 
 
-def _copy(values: torch.Tensor, aligned: bool) -> torch.Tensor:
-    room = torch.empty(values.numel() + 1)
-    return (room[:-1] if aligned else room[1:]).copy_(values)
+def _row(
+    case: AdamWCase,
+    tensor: int,
+    values: Triple,
+    grad: torch.Tensor,
+    constants: tuple[float, ...],
+    package: ModuleType,
+    step: int,
+) -> Any:
+    """One tensor as the kernel gets it, from fp32 weights and moments."""
+
+    def placed(x: torch.Tensor) -> torch.Tensor:
+        room = torch.empty(x.numel() + 1, dtype=x.dtype)
+        return (room[:-1] if case.aligned else room[1:]).copy_(x)
+
+    weight, eight_bit = case.form(tensor)
+    w, m, v = values
+    extra: dict[str, Any] = {"seed": 5, "number": tensor, "steps": step}
+    param = w.to(WEIGHTS[weight])
+    if weight in ("bf16", "fp16"):
+        extra["master"], param = placed(w), torch.full_like(param, torch.nan)
+    if eight_bit:
+        m, m_scale = quantise(m, signed=True, block_size=case.quant)
+        v, v_scale = quantise(v, signed=False, block_size=case.quant)
+        extra |= {"exp_avg_scale": placed(m_scale), "exp_avg_sq_scale": placed(v_scale)}
+    tensors = (placed(t) for t in (param, grad.to(WEIGHTS[weight]), m, v))
+    return package.table.Row(*tensors, constants, **extra)
+
+
+def _values(row: Any, quant: int) -> Triple:
+    """Weights and moments in fp32."""
+    w = row.param.float() if row.master is None else row.master.clone()
+    if row.exp_avg_scale is None:
+        return w.clone(), row.exp_avg.clone(), row.exp_avg_sq.clone()
+    m = dequantise(row.exp_avg, row.exp_avg_scale, signed=True, block_size=quant)
+    v = dequantise(row.exp_avg_sq, row.exp_avg_sq_scale, signed=False, block_size=quant)
+    return w.clone(), m, v
 
 
 def _gradient(n: int, generator: torch.Generator) -> torch.Tensor:
     """Sizes from 1e-6 to 1e2: small gradients are where eps and its place show."""
     size = 10.0 ** torch.randint(-6, 3, (n,), generator=generator)
     return torch.randn(n, generator=generator) * size
+
+
+def _set(
+    optimizer: torch.optim.AdamW, params: list[torch.nn.Parameter], values: list[Triple]
+) -> None:
+    with torch.no_grad():
+        for param, (w, m, v) in zip(params, values, strict=True):
+            param.copy_(w)
+            if state := optimizer.state[param]:
+                state["exp_avg"].copy_(m)
+                state["exp_avg_sq"].copy_(v)
 
 
 def _torch_step(
@@ -97,67 +187,89 @@ def _torch_step(
     ]
 
 
-def adamw_error(
-    mine: Any, theirs: Triple, old: Triple, grad: torch.Tensor, options: dict[str, Any]
-) -> float:
-    """The largest difference after one step from the same state, as a share of its bound.
+def _error(
+    row: Any, old: Triple, new: Triple, options: dict[str, Any], quant: int
+) -> tuple[float, list[float]]:
+    """The worst error as a share of its bound; offsets of stochastic rounding, in bf16 ulp."""
+    bounds = bounds_of(old, new, row.grad.float(), options)
+    if FUSES:  # both moments in every bit
+        bounds[1:] = [torch.zeros_like(bound) for bound in bounds[1:]]
+    mine = _values(row, quant)
+    errors = [(a.double() - b.double()).abs() for a, b in zip(mine, new, strict=True)]
+    offsets: list[float] = []
+    if row.exp_avg_scale is not None:  # what the nearest code is off by is no error
+        for i, signed in ((1, True), (2, False)):
+            codes, scale = quantise(new[i], signed=signed, block_size=quant)
+            nearest = dequantise(codes, scale, signed=signed, block_size=quant)
+            errors[i] = (errors[i] - (nearest.double() - new[i].double()).abs()).clamp(min=0)
+            bounds[i] += 8 * ulp(nearest)
+    if row.param.dtype == torch.bfloat16 and row.master is None:
+        step = ulp(new[0].bfloat16().float(), bits=16)
+        offsets = ((mine[0].abs().double() - new[0].abs().double()) / step).tolist()
+        bounds[0] += step
+    elif row.master is not None and not torch.equal(row.param, row.master.to(row.param.dtype)):
+        return float("inf"), []
+    return max(map(worst, errors, bounds)), offsets
+
+
+def _bias(offsets: list[float]) -> float:
+    """The mean of offsets as a share of five standard errors (one offset's deviation is ≤ 1/2)."""
+    if not offsets:
+        return 0.0
+    return abs(sum(offsets)) / (5 * 0.5 * len(offsets) ** 0.5)
+
+
+def bounds_of(
+    old: Triple, new: Triple, grad: torch.Tensor, options: dict[str, Any]
+) -> list[torch.Tensor]:
+    """How far a step from ``old`` may be from PyTorch's ``new``, for weights and moments.
 
     For the moments the bound is one ulp of the larger of the two terms that are added up: m and
-    (1−β₁)(g−m), β₂v and (1−β₂)g². For p it is one ulp of p and six of its change: PyTorch takes
-    square roots from a vector library that rounds one in five the other way, and two divisions
-    pass that on (measured: up to five ulp of a change that is as large as p).
+    (1−β₁)(g−m), β₂v and (1−β₂)g² (where both fuse, they agree in every bit). For p it is one ulp
+    of p and six of its change: PyTorch takes square roots from a vector library that rounds one in
+    five the other way, and two divisions pass that on (measured: up to five ulp of a change that
+    is as large as p).
     """
     (p, m, v), (beta1, beta2) = old, options["betas"]
     kept = p * (1 - options["lr"] * options["weight_decay"])
-    bounds = (
-        _ulp(torch.maximum(p.abs(), theirs[0].abs())) + 6 * _ulp((theirs[0] - kept).abs()),
-        _ulp(torch.maximum(m.abs(), (1 - beta1) * (grad - m).abs())),
-        _ulp(torch.maximum(beta2 * v, (1 - beta2) * grad * grad)),
-    )
-    pairs = zip(mine, theirs, bounds, strict=True)
-    return max(worst((a.double() - b.double()).abs(), bound) for a, b, bound in pairs)
+    return [
+        ulp(torch.maximum(p.abs(), new[0].abs())) + 6 * ulp((new[0] - kept).abs()),
+        ulp(torch.maximum(m.abs(), (1 - beta1) * (grad - m).abs())),
+        ulp(torch.maximum(beta2 * v, (1 - beta2) * grad * grad)),
+    ]
 
 
-def _ulp(x: torch.Tensor) -> torch.Tensor:
-    """The distance from each fp32 number to the next larger one."""
-    return (torch.nextafter(x, torch.tensor(torch.inf)) - x).double()
+def ulp(x: torch.Tensor, bits: int = 0) -> torch.Tensor:
+    """The distance from each fp32 number to the next larger one with ``bits`` fewer bits."""
+    x = x.abs()
+    return (torch.nextafter(x, torch.tensor(torch.inf)) - x).double() * 2.0**bits
 
 
-# ---- what is verified and shipped
+# ---- what is verified
 
 
-def cases(quick: bool) -> list[AdamWCase]:
-    """Tails of every kind, with and without decay, large and small steps."""
+def cases(dtype: torch.dtype, quick: bool) -> list[AdamWCase]:
+    """Tails of every kind, with and without decay, large and small steps, every way of storing."""
+    if dtype == torch.float16:
+        return [AdamWCase(weights=("fp16",)), AdamWCase(weights=("fp16",), aligned=False, seed=1)]
+    if dtype == torch.bfloat16:
+        mixed = AdamWCase(weights=("bf16", "bf16-stochastic", "fp32", "fp16"))
+        eight_bit = replace(mixed, lengths=(33, 64, 130), eight_bit=(True,), block=64, seed=1)
+        return [mixed, eight_bit, AdamWCase((5000,), ("bf16-stochastic",), block=None, steps=2)]
     lengths = (1, 1023, 1024, 1025)
     made = [AdamWCase(), AdamWCase(lengths=lengths, steps=2, block=None, seed=1)]
+    made += [AdamWCase(lengths=(1500, 40), eight_bit=(True, False), block=None, quant=256)]
     if not quick:
         made += [
             AdamWCase(weight_decay=0.0, seed=2),
             AdamWCase(lr=1e-3, betas=(0.4, 0.95), seed=3),
             AdamWCase(lr=1e-4, eps=1e-6, seed=4, steps=10),
+            AdamWCase((33, 64, 130), eight_bit=(True,), block=64, betas=(0.4, 0.95), steps=10),
         ]
     return made
 
 
 def outcomes(dtype: torch.dtype, quick: bool) -> list[Outcome]:
-    return [check_adamw(case, strict=False) for case in cases(quick)]
-
-
-def shipped(quick: bool) -> list[Shipped]:
-    """What ``verify`` compiles."""
-    return [Shipped("adamw", "fp32", "aligned", compile_adamw, tensor_cores=False)]
-
-
-def compile_adamw(arch: str) -> Compiled:
-    """The shipped layout, with every tensor aligned to 16 bytes."""
-    return compile_for(
-        _adamw,
-        example((8, 5), torch.int64),
-        example((8, 7), torch.float32),
-        example((64, 2), torch.int32),
-        ALIGNED=True,
-        BLOCK=BLOCK,
-        num_warps=4,
-        enable_fp_fusion=False,
-        arch=arch,
-    )
+    steps = [check_adamw(case, strict=False) for case in cases(dtype, quick)]
+    training = adamw_training.cases(dtype, quick)
+    return steps + [adamw_training.check_training(case, strict=False) for case in training]

@@ -179,7 +179,7 @@ def compile_attention(
     row = example((2, 4, 1024))
     layout = layout or LAYOUTS[kernel][dtype.itemsize, block_d(d)]
     none = options or Options(*[None] * len(Options._fields))
-    numbers = (1024, 1024, 4, 2, EVERYWHERE, 0, 8)  # M, N, H, GROUP, left, right, tiles
+    numbers = (1024, 1024, 4, 2, EVERYWHERE, 0)  # M, N, H, GROUP, left, right
     mine, theirs = view(q), view(kv)
     arguments: tuple[Any, ...]
     if kernel == "forward":

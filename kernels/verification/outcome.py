@@ -27,6 +27,7 @@ class Shipped:
     compile: Callable[[str], Compiled]
     tensor_cores: bool = True  # whether the work is matrix products
     scores: int = 0  # attention scores that one step of the main loop computes, in a block
+    operands: str = ""  # type that the matrix products read, when it is not ``dtype``
 
 
 @dataclass(frozen=True)

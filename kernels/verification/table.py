@@ -64,7 +64,7 @@ def tables(rows: Iterable[Row]) -> list[tuple[list[str], list[list[str]]]]:
 
 def format_table(rows: Iterable[Row]) -> str:
     """The rows as two aligned tables of plain text."""
-    return "\n\n".join(_aligned([head, *body]) for head, body in tables(rows))
+    return "\n\n".join(aligned([head, *body]) for head, body in tables(rows))
 
 
 def as_json(rows: Iterable[Row]) -> dict[str, Any]:
@@ -119,7 +119,8 @@ def _verdict(row: Row) -> str:
     return "ok" if row.ok else "FAILED"
 
 
-def _aligned(table: list[list[str]]) -> str:
+def aligned(table: list[list[str]]) -> str:
+    """Rows of cells as lines of text, every column as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = ("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in table)
     return "\n".join(line.rstrip() for line in lines)

@@ -6,13 +6,13 @@ memory, instructions). ``python -m kernels verify`` prints the table.
 """
 
 import re
-from collections import Counter
 from collections.abc import Callable, Sequence
 from types import ModuleType
 
 import torch
 
 from kernels.lab.compiler import Compiled
+from kernels.lab.control_flow import mix
 from kernels.verification import adamw, attention
 from kernels.verification.outcome import Outcome, Shipped
 from kernels.verification.table import MachineRow, NumberRow, Row
@@ -46,10 +46,7 @@ def verify(
 
     Raises: ``ValueError`` for a name that is not known.
     """
-    for name in names:
-        if name not in KERNELS:
-            raise ValueError(f"unknown kernel {name!r}; known: {', '.join(KERNELS)}")
-    chosen = names or KERNELS
+    chosen = chosen_kernels(names)
     rows: list[Row] = []
     for name in chosen:
         module, dtypes = KERNELS[name]
@@ -62,6 +59,14 @@ def verify(
                 progress(f"{name} {one.dtype} {one.variant}: {arch}")
                 rows.append(machine_row(one, one.compile(arch)))
     return rows
+
+
+def chosen_kernels(names: Sequence[str]) -> list[str]:
+    """The names, or all when there are none; ``ValueError`` for one that is not known."""
+    for name in names:
+        if name not in KERNELS:
+            raise ValueError(f"unknown kernel {name!r}; known: {', '.join(KERNELS)}")
+    return list(dict.fromkeys(names)) or list(KERNELS)
 
 
 def number_row(kernel: str, dtype: str, outcomes: list[Outcome]) -> NumberRow:
@@ -78,8 +83,6 @@ def number_row(kernel: str, dtype: str, outcomes: list[Outcome]) -> NumberRow:
 
 
 def machine_row(shipped: Shipped, compiled: Compiled) -> MachineRow:
-    loops = compiled.main_loops
-    mix: Counter[str] = loops[0].mix if loops else compiled.instruction_mix
     return MachineRow(
         kernel=shipped.kernel,
         dtype=shipped.dtype,
@@ -93,5 +96,5 @@ def machine_row(shipped: Shipped, compiled: Compiled) -> MachineRow:
         tensor_core=compiled.instruction_mix["mma"],
         tensor_core_needed=shipped.tensor_cores,
         wide=sum(n for op, n in compiled.opcodes("global").items() if _WIDE.search(op)),
-        mix=dict(mix),
+        mix=dict(mix(compiled.core)),
     )

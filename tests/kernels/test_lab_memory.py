@@ -335,3 +335,14 @@ def test_one_store_that_writes_an_element_twice() -> None:
         check(),
     ):
         interpret(_histogram)[(1,)](x, torch.zeros(4), BLOCK=16, ATOMIC=False)
+
+
+def test_a_notebook_shows_one_line() -> None:
+    """IPython calls ``_render_traceback_`` where an exception has it."""
+    for kind in (OutOfBoundsError, RaceError):
+        (line,) = kind("kernel k: load by program (0, 0, 0) ...")._render_traceback_()
+        assert line == f"{kind.__name__}: kernel k: load by program (0, 0, 0) ..."
+    x, out, _ = vectors(100)
+    with pytest.raises(OutOfBoundsError) as caught:
+        interpret(_shift)[(4,)](x, out, 1, 100, BLOCK=32)
+    assert caught.value._render_traceback_() == [f"OutOfBoundsError: {caught.value}"]

@@ -18,12 +18,14 @@ from triton.runtime import autotuner, interpreter, jit
 
 from kernels.lab import check, compile_for, interpret
 
-BUILDER, INTERPRETER, SOURCE, COMPILER = (
-    f"kernels/lab/{name}.py" for name in ("builder", "interpreter", "source", "compiler")
+BUILDER, INTERPRETER, REDUCTIONS, SOURCE, COMPILER = (
+    f"kernels/lab/{name}.py"
+    for name in ("builder", "interpreter", "reductions", "source", "compiler")
 )
 BUILDER_METHODS = [
     "create_masked_load",
     "create_masked_store",
+    "create_make_tensor_descriptor",
     "create_atomic_rmw",
     "create_atomic_cas",
     "cast_impl",
@@ -61,19 +63,24 @@ USED: list[tuple[Any, str, str]] = [
             "interpreter_builder",
             "interpreter_semantic",
             "InterpretedFunction",
-            "ReduceOps",
             "TensorDescriptor",
             "_implicit_cvt",
             "_patch_lang",
             "_tuple_create",
         ]
     ),
-    *((interpreter.ReduceOps, name, INTERPRETER) for name in ("min_max", "sum", "to_tensor")),
+    *((interpreter, name, REDUCTIONS) for name in ("ReduceOps", "ScanOps")),
+    *(
+        (interpreter.ReduceOps, name, REDUCTIONS)
+        for name in ("min_max", "sum", "generic_reduce", "to_tensor")
+    ),
+    (interpreter.ScanOps, "generic_scan", REDUCTIONS),
+    (interpreter.TensorDescHandle, "materialize_pointers", BUILDER),
     (autotuner.Autotuner, "run", INTERPRETER),
     (autotuner.Heuristics, "run", INTERPRETER),
     (autotuner.Config, "all_kwargs", INTERPRETER),
-    (tl, "reduce", INTERPRETER),
-    (tl.core, "reduce", INTERPRETER),
+    *((owner, "reduce", INTERPRETER) for owner in (tl, tl.core)),
+    *((owner, "associative_scan", INTERPRETER) for owner in (tl, tl.core)),
     (tl, "multiple_of", INTERPRETER),
     (jit.JITFunction, "__call__", INTERPRETER),
     (interpreter.FunctionRewriter, "ast_transformer", SOURCE),
@@ -99,7 +106,8 @@ def test_signatures() -> None:
         (builder.create_fp_to_fp, BUILDER): ["self", "src", "dst_type", "rounding_mode"],
         (builder.create_masked_load, BUILDER): ["self", "ptrs", "mask", "other"],
         (builder.create_masked_store, BUILDER): ["self", "ptrs", "value", "mask"],
-        (interpreter.ReduceOps.__init__, INTERPRETER): ["self", "axis", "combine_fn", "keep_dims"],
+        (interpreter.ReduceOps.__init__, REDUCTIONS): ["self", "axis", "combine_fn", "keep_dims"],
+        (interpreter.ScanOps.__init__, REDUCTIONS): ["self", "axis", "combine_fn", "reverse"],
         (jit.create_function_from_signature, COMPILER): ["sig", "kparams", "backend"],
         (ASTSource.__init__, COMPILER): ["self", "fn", "signature", "constexprs", "attrs"],
         (make_backend, COMPILER): ["target"],
