@@ -162,7 +162,7 @@ def _dq_step(
     p = weights(s, i, j, lse[:, None], scale, at, x, MASK)
     v = load_tile(v_here, v_view, inside, D, BLOCK_D, MASK)
     dp = tl.dot(do, tl.trans(v), input_precision="ieee")
-    ds, _ = logit_gradient(p, dp, i, j, delta[:, None], at, x)
+    ds, _met = logit_gradient(p, dp, i, j, delta[:, None], at, x)
     ds = softcap_gradient(ds, s, scale, x)
     return tl.dot(ds.to(k.dtype), k, acc, input_precision="ieee")
 

@@ -62,7 +62,7 @@ def _dbias(
     first = tile * BLOCK_M
     rows = first + tl.arange(0, BLOCK_M)
     inside = rows < M
-    low, _, _, end = reach(
+    low, _full_low, _full_high, end = reach(
         first, tl.minimum(first + BLOCK_M, M), N - M, left, right, N, False, BLOCK_N
     )
     for n in range(low, end):
@@ -83,7 +83,7 @@ def _dbias(
             v_tile = load_tile(row_of(v, b, h // GROUP, k0 + start), v, keys < N, D, BLOCK_D, True)
             do = load_tile(row_of(dout, b, h, q0 + first), dout, inside, D, BLOCK_D, True)
             dp = tl.dot(do, tl.trans(v_tile), input_precision="ieee")
-            ds, _ = logit_gradient(p, dp, i, j, delta[:, None], at, x)
+            ds, _met = logit_gradient(p, dp, i, j, delta[:, None], at, x)
             total += ds
         here = row_of(dbias, b0.to(tl.int64), h0.to(tl.int64), q0 + first)
         here += (k0 + start).to(tl.int64) * dbias.column

@@ -150,11 +150,12 @@ def _step(
 @triton.jit
 def _rows_of(keys, inside, table, capacity, at, PAGE: tl.constexpr):
     """The sequence or page that holds each key, and its row there."""
-    if table is None:
-        return at.b + keys.to(tl.int64) * 0, keys.to(tl.int64)
-    pages = capacity // PAGE  # of one sequence
-    page = tl.load(table + at.b * pages + keys // PAGE, mask=inside, other=0)
-    return page.to(tl.int64), (keys % PAGE).to(tl.int64)
+    if table is not None:
+        pages = capacity // PAGE  # of one sequence
+        page = tl.load(table + at.b * pages + keys // PAGE, mask=inside, other=0)
+        return page.to(tl.int64), (keys % PAGE).to(tl.int64)
+    else:  # noqa: RET505 (Triton compiles one of the two branches)
+        return at.b, keys.to(tl.int64)
 
 
 @triton.jit

@@ -88,7 +88,7 @@ def kept(i, j, at, x):
     zero = i * 0 + j * 0
     key, query = zero + (at.k0 + j), zero + (at.q0 + i)
     head, batch = zero + at.h.to(tl.int32), zero + at.b.to(tl.int32)
-    bits, _, _, _ = tl.philox(tl.load(x.seed), key, query, head, batch, ROUNDS)
+    bits, _r1, _r2, _r3 = tl.philox(tl.load(x.seed), key, query, head, batch, ROUNDS)
     return (bits >> 8).to(tl.int32) >= x.threshold
 
 

@@ -14,7 +14,7 @@ from kernels.verification import adamw_training
 from kernels.verification.adamw_machine import compile_adamw, shipped
 from kernels.verification.outcome import Outcome, worst
 
-__all__ = ["AdamWCase", "check_adamw", "compile_adamw", "outcomes", "shipped"]
+__all__ = ["AdamWCase", "adamw_error", "check_adamw", "compile_adamw", "outcomes", "shipped"]
 
 # How the weights of a tensor are stored; "bf16" and "fp16" have fp32 master weights.
 WEIGHTS = {
@@ -217,6 +217,14 @@ def _bias(offsets: list[float]) -> float:
     if not offsets:
         return 0.0
     return abs(sum(offsets)) / (5 * 0.5 * len(offsets) ** 0.5)
+
+
+def adamw_error(
+    mine: Any, theirs: Triple, old: Triple, grad: torch.Tensor, options: dict[str, Any]
+) -> float:
+    """The largest difference after one fp32 step from the same state, as a share of its bound."""
+    pairs = zip(mine, theirs, bounds_of(old, theirs, grad, options), strict=True)
+    return max(worst((a.double() - b.double()).abs(), bound) for a, b, bound in pairs)
 
 
 def bounds_of(

@@ -22,7 +22,7 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # name -> the module with its cases and shipped layouts, and the dtypes that it runs in
 KERNELS: dict[str, tuple[ModuleType, tuple[str, ...]]] = {
     "attention": (attention, ("fp32", "fp16", "bf16")),
-    "adamw": (adamw, ("fp32",)),
+    "adamw": (adamw, ("fp32", "fp16", "bf16")),
 }
 
 _WIDE = re.compile(r"\.128|dwordx4|UTMALDG")
