@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kernels.adamw import AdamW, AdamW8bit
+    from kernels.decoding import decode_attention
     from kernels.flash_attention import attention
+    from kernels.flash_attention.layouts import autotune
 
-__all__ = ["AdamW", "AdamW8bit", "attention"]
+__all__ = ["AdamW", "AdamW8bit", "attention", "autotune", "decode_attention"]
 
 _HOME = {
     "attention": "kernels.flash_attention",
+    "autotune": "kernels.flash_attention.layouts",
+    "decode_attention": "kernels.decoding",
     "AdamW": "kernels.adamw",
     "AdamW8bit": "kernels.adamw",
 }

@@ -68,7 +68,7 @@ def decode_attention(
     if torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v)):
         raise ValueError("q, k, v: decode_attention has no gradient; call it under torch.no_grad()")
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
-    left = EVERYWHERE if window is None else window - 1
+    left = EVERYWHERE if window is None else min(window - 1, EVERYWHERE)
     slopes = None if alibi_slopes is None else alibi_slopes.float()
     out, lse = torch.ops.kernels.decode_attention(
         *(q, k, v, lengths, block_table, slopes, sinks),
@@ -101,11 +101,12 @@ def decode(
     if not out.numel():
         return out, lse
     group = heads // kv_heads
+    sinks = None if problem.sinks is None else problem.sinks.contiguous()
     launch(
         _decode_share,
         (kv_heads, batch, shares),
         *(view(q), view(k), view(v), parts, part_lse, lengths, block_table),
-        *(problem.sinks, problem.options(q, k), problem.scale * LOG2_E.value),
+        *(sinks, problem.options(q, k), problem.scale * LOG2_E.value),
         *(m, capacity, heads, group, problem.left, problem.right, tiles_a_share),
         PAGE=page if block_table is not None else 1,
         D=d,

@@ -84,7 +84,7 @@ def attention(
         arguments.check_bias(bias, q, k.shape[2])
     if key_mask is not None:
         arguments.check_key_mask(key_mask, k)
-    reach = EVERYWHERE if window is None else window - 1
+    reach = EVERYWHERE if window is None else min(window - 1, EVERYWHERE)
     problem = Problem(
         scale=q.shape[-1] ** -0.5 if scale is None else float(scale),
         left=reach,

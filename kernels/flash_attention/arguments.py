@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -9,7 +10,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 LONGEST = 2**30 - 1  # positions are 32-bit numbers, and their differences too
 
-_checked: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # tensor -> version and findings
+_checked: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # tensor -> question -> version
 
 
 def check_qkv(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
@@ -22,7 +23,7 @@ def check_qkv(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
             f"k: expected batch {q.shape[0]} and head_dim {q.shape[3]} as in q, "
             f"got shape {tuple(k.shape)}"
         )
-    if not k.shape[1] or q.shape[1] % k.shape[1]:
+    if not q.shape[1] or not k.shape[1] or q.shape[1] % k.shape[1]:
         raise ValueError(
             f"k: its number of heads must divide that of q, got {k.shape[1]} and {q.shape[1]}"
         )
@@ -62,6 +63,10 @@ def check_numbers(
     scale: float | None, window: int | None, softcap: float | None, dropout_p: float
 ) -> None:
     """Plain numbers in their ranges."""
+    for name, number in (("scale", scale), ("softcap", softcap), ("dropout_p", dropout_p)):
+        optional = number is None and name != "dropout_p"
+        if not optional and (isinstance(number, bool) or not isinstance(number, int | float)):
+            raise TypeError(f"{name}: expected a number, got {type(number).__name__}")
     if scale is not None and not math.isfinite(scale):
         raise ValueError(f"scale: expected a finite number, got {scale}")
     if window is not None and (isinstance(window, bool) or not isinstance(window, int)):
@@ -99,7 +104,7 @@ def check_floats(
         wanted = " or ".join(map(str, shapes))
         raise ValueError(f"{name}: expected shape {wanted}, got {tuple(tensor.shape)}")
     if finite:
-        once(name, tensor, lambda t: "" if t.isfinite().all() else "NaN or infinite numbers in it")
+        once((name,), tensor, lambda t: "" if t.isfinite().all() else "NaN or infinite numbers")
 
 
 def check_bias(bias: torch.Tensor, q: torch.Tensor, n: int) -> None:
@@ -148,7 +153,7 @@ def check_packed(
             )
         if q.shape[0] != 1:
             raise ValueError(f"{name}: packed sequences need batch size 1, got {q.shape[0]}")
-        once(name, cu, _rises_to(x.shape[2]))
+        once((name, x.shape[2]), cu, _rises_to(x.shape[2]))
 
 
 def _rises_to(length: int) -> Callable[[torch.Tensor], str]:
@@ -160,19 +165,24 @@ def _rises_to(length: int) -> Callable[[torch.Tensor], str]:
     return finding
 
 
-def once(name: str, tensor: torch.Tensor, finding: Callable[[torch.Tensor], str]) -> None:
+def once(
+    question: tuple[Any, ...], tensor: torch.Tensor, finding: Callable[[torch.Tensor], str]
+) -> None:
     """Look at a tensor's values, and say what is wrong with them. On a GPU that waits for the
-    device: it is done once for a tensor that does not change, and never while compiling."""
+    device: the same question is asked once of a tensor that does not change, never while
+    compiling. ``question`` begins with the argument's name."""
     if torch.compiler.is_compiling() or isinstance(tensor, torch._subclasses.FakeTensor):
         return
     if tensor.is_cuda and torch.cuda.is_current_stream_capturing():
         return
-    version = (tensor._version, name)
-    if _checked.get(tensor) == version:
+    remembers = not tensor.is_inference()  # such a tensor does not count its changes
+    answered = _checked.setdefault(tensor, {}) if remembers else {}
+    if remembers and answered.get(question) == tensor._version:
         return
     if found := finding(tensor.detach()):
-        raise ValueError(f"{name}: {found}")
-    _checked[tensor] = version
+        raise ValueError(f"{question[0]}: {found}")
+    if remembers:
+        answered[question] = tensor._version
 
 
 def _on_device(name: str, tensor: torch.Tensor, q: torch.Tensor) -> None:

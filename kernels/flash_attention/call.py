@@ -72,7 +72,8 @@ class Problem:
         tiles = (cu.diff() + block - 1) // block
         first = torch.zeros_like(cu)
         first[1:] = tiles.cumsum(0)
-        return Packed(self.cu_seqlens_q, self.cu_seqlens_k, first, cu.shape[0] - 1)
+        starts = (self.cu_seqlens_q.contiguous(), self.cu_seqlens_k.contiguous())
+        return Packed(*starts, first, cu.shape[0] - 1)
 
     def tiles(self, length: int, block: int) -> int:
         """The most tiles that the rows of all sequences can need, without looking at them."""
@@ -113,7 +114,8 @@ def _launch(
     layout = (layouts or {}).get(name)
     packed = problem.cu_seqlens_q is not None
     if layout is None and is_autotuning() and not packed:  # where tiles begin depends on their size
-        kernel, blocks = autotuned(name, kernel, q, rich=problem.rich), {}
+        kernel = autotuned(name, kernel, q, rich=problem.rich)
+        blocks: dict[str, Any] = {}
     else:
         layout = layout or layout_for(name, q, rich=problem.rich)
         blocks = layout.options()
@@ -150,7 +152,8 @@ def forward(
     if not out.numel():
         return out, lse
     scale = abs(problem.scale) * LOG2_E.value
-    views = (view(q), view(k), view(v), view(out), lse, problem.sinks)
+    sinks = None if problem.sinks is None else problem.sinks.contiguous()
+    views = (view(q), view(k), view(v), view(out), lse, sinks)
     _launch(
         *("forward", _forward, views, (scale,), q, k, problem, layouts),
         programs=q.shape[0] * q.shape[1],
@@ -174,6 +177,10 @@ def backward(
 
     ``lse`` and its gradient ``dlse`` are in base 2. Gradients of what was not given are ``None``.
     """
+    dbias = None if problem.bias is None else torch.zeros_like(problem.bias)
+    if not q.numel():
+        dsinks = None if problem.sinks is None else torch.zeros_like(problem.sinks)
+        return torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v), dbias, dsinks
     delta = _launch_delta(dout, dlse, q, out)
     scales = (problem.scale * LOG2_E.value, problem.scale)
     given = (q, k, v, dout)
@@ -184,18 +191,8 @@ def backward(
     before = (*map(view, (*given, dk, dv)), lse, delta)
     programs = k.shape[0] * k.shape[1]
     _launch(*("dkv", _dkv, before, scales, q, k, problem, layouts), programs=programs, by_keys=True)
-    dbias = None
     if problem.bias is not None:
-        bias = problem.bias
-        shape = (*bias.shape[:2], q.shape[2], k.shape[2])
-        dbias = torch.zeros(shape, device=q.device, dtype=torch.float32)
-        before = (*map(view, (*given, dbias)), lse, delta)
-        copies = (q.shape[1] // bias.shape[1], q.shape[0] // bias.shape[0])
-        _launch(
-            *("dbias", _dbias, before, (scales[0], *copies), q, k, problem, layouts),
-            programs=bias.shape[0] * bias.shape[1],
-        )
-        dbias = dbias.sum_to_size(bias.shape).to(bias.dtype)
+        dbias = _bias_gradient(given, lse, delta, problem, layouts)
     return dq, dk, dv, dbias, _sink_gradient(lse, delta, problem.sinks)
 
 
@@ -208,13 +205,32 @@ def _launch_delta(
     launch(
         _delta,
         (-(-m // block) * batch * heads,),
-        *(view(out), view(dout), dlse, delta, m, heads),
+        *(view(out), view(dout), None if dlse is None else dlse.contiguous(), delta, m, heads),
         D=d,
         BLOCK_M=block,
         BLOCK_D=block_d(d),
         num_warps=4,
     )
     return delta
+
+
+def _bias_gradient(
+    given: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
+    lse: torch.Tensor,
+    delta: torch.Tensor,
+    problem: Problem,
+    layouts: Layouts | None,
+) -> torch.Tensor:
+    (q, k, _, _), bias = given, problem.bias
+    assert bias is not None
+    shape = (*bias.shape[:2], q.shape[2], k.shape[2])
+    dbias = torch.zeros(shape, device=q.device, dtype=torch.float32)
+    before = (*map(view, (*given, dbias)), lse, delta)
+    copies = (q.shape[1] // bias.shape[1], q.shape[0] // bias.shape[0])  # that share a matrix
+    after = (problem.scale * LOG2_E.value, *copies)
+    programs = bias.shape[0] * bias.shape[1]
+    _launch("dbias", _dbias, before, after, q, k, problem, layouts, programs=programs)
+    return dbias.sum_to_size(bias.shape).to(bias.dtype)
 
 
 def _sink_gradient(

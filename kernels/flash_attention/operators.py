@@ -72,7 +72,7 @@ def _(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     problem = _problem(fields)
     dbias, dsinks = (
-        None if t is None else torch.empty_like(t) for t in (problem.bias, problem.sinks)
+        None if t is None else t.new_empty(t.shape) for t in (problem.bias, problem.sinks)
     )
     dq, dk, dv = (torch.empty_like(t) for t in (q, k, v))
     return dq, dk, dv, _or_empty(dbias, q), _or_empty(dsinks, q)
@@ -104,3 +104,10 @@ def _gradients(ctx: Any, dout: Tensor | None, dlse: Tensor | None) -> tuple[Any,
 
 
 attention_forward.register_autograd(_gradients, setup_context=_save)
+
+
+def _refuse(ctx: Any, *gradients: Any) -> None:
+    raise RuntimeError("kernels.attention: second derivatives are not computed")
+
+
+attention_backward.register_autograd(_refuse)
