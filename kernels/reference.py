@@ -25,7 +25,7 @@ def attention(
     """
     weights, lse = attention_weights(q, k, **options)
     if dropout_p:
-        keep = dropout_keep(seed, weights.shape, dropout_p)
+        keep = dropout_keep(seed, weights.shape, dropout_p, options.get("cu_seqlens_k"))
         weights = weights * keep / (1 - dropout_p)
     return weights @ shared(v, q), lse
 
@@ -107,10 +107,23 @@ def attention_band(
     return seen, distance
 
 
-def dropout_keep(seed: int, shape: torch.Size, p: float) -> torch.Tensor:
-    """Which weights ``(B, H, M, N)`` dropout keeps: Philox with the counter (j, i, h, b)."""
-    b, h, i, j = torch.meshgrid(*map(torch.arange, shape), indexing="ij")
-    bits = philox((j, i, h, b), seed)[0]
+def dropout_keep(
+    seed: int, shape: torch.Size, p: float, cu_seqlens_k: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Which weights ``(B, H, M, N)`` dropout keeps.
+
+    Philox with the counter (j // 4, i, h, b) gives the bits of four neighbouring keys; in packed
+    sequences j counts from the beginning of its own.
+    """
+    batch, heads, m, n = shape
+    keys = torch.arange(n)
+    if cu_seqlens_k is not None:
+        sequence = torch.bucketize(keys, cu_seqlens_k[1:].long(), right=True)
+        keys = keys - cu_seqlens_k.long()[sequence]
+    axes = (torch.arange(batch), torch.arange(heads), torch.arange(m), keys)
+    b, h, i, j = torch.meshgrid(*axes, indexing="ij")
+    four = torch.stack(philox((j // 4, i, h, b), seed), -1)
+    bits = four.gather(-1, (j % 4)[..., None])[..., 0]
     return bits >> 8 >= round(p * 2**24)
 
 

@@ -162,7 +162,7 @@ def _dq_step(
     p = weights(s, i, j, lse[:, None], scale, at, x, MASK)
     v = load_tile(v_here, v_view, inside, D, BLOCK_D, MASK)
     dp = tl.dot(do, tl.trans(v), input_precision="ieee")
-    ds, _met = logit_gradient(p, dp, i, j, delta[:, None], at, x)
+    ds, _met = logit_gradient(p, dp, rows, keys, start, delta[:, None], at, x, False)
     ds = softcap_gradient(ds, s, scale, x)
     return tl.dot(ds.to(k.dtype), k, acc, input_precision="ieee")
 
@@ -224,7 +224,7 @@ def _dkv(
         do_here = row_of(dout, b, h, q0 + full_low * BLOCK_M)
         for n in range(full_low, full_high):
             dk_acc, dv_acc = _dkv_step(
-                dk_acc, dv_acc, k_tile, v_tile, q_here, do_here, lse_here, delta_here, keys,
+                dk_acc, dv_acc, k_tile, v_tile, q_here, do_here, lse_here, delta_here, first, keys,
                 n * BLOCK_M, scale, q, dout, at, x, D, BLOCK_M, BLOCK_D, False,
             )  # fmt: skip
             q_here += q_step
@@ -234,7 +234,7 @@ def _dkv(
             q_here = row_of(q, b, h, q0 + start)
             do_here = row_of(dout, b, h, q0 + start)
             dk_acc, dv_acc = _dkv_step(
-                dk_acc, dv_acc, k_tile, v_tile, q_here, do_here, lse_here, delta_here, keys,
+                dk_acc, dv_acc, k_tile, v_tile, q_here, do_here, lse_here, delta_here, first, keys,
                 start, scale, q, dout, at, x, D, BLOCK_M, BLOCK_D, True,
             )  # fmt: skip
     store_tile(row_of(dk, b, kv_h, k0 + first), dk, inside, dk_acc * softmax_scale, D, BLOCK_D)
@@ -251,6 +251,7 @@ def _dkv_step(
     do_here,
     lse_here,
     delta_here,
+    first_key,
     keys,
     start,
     scale,
@@ -273,7 +274,7 @@ def _dkv_step(
     p = weights(s, i, j, lse[None, :], scale, at, x, MASK)
     do = load_tile(do_here, do_view, inside, D, BLOCK_D, MASK)
     dp = tl.dot(v, tl.trans(do), input_precision="ieee")
-    ds, met = logit_gradient(p, dp, i, j, delta[None, :], at, x)
+    ds, met = logit_gradient(p, dp, rows, keys, first_key, delta[None, :], at, x, True)
     ds = softcap_gradient(ds, s, scale, x)
     dv = tl.dot(met.to(do.dtype), do, dv, input_precision="ieee")
     dk = tl.dot(ds.to(q.dtype), q, dk, input_precision="ieee")

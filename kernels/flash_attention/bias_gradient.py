@@ -83,7 +83,7 @@ def _dbias(
             v_tile = load_tile(row_of(v, b, h // GROUP, k0 + start), v, keys < N, D, BLOCK_D, True)
             do = load_tile(row_of(dout, b, h, q0 + first), dout, inside, D, BLOCK_D, True)
             dp = tl.dot(do, tl.trans(v_tile), input_precision="ieee")
-            ds, _met = logit_gradient(p, dp, i, j, delta[:, None], at, x)
+            ds, _met = logit_gradient(p, dp, rows, keys, start, delta[:, None], at, x, False)
             total += ds
         here = row_of(dbias, b0.to(tl.int64), h0.to(tl.int64), q0 + first)
         here += (k0 + start).to(tl.int64) * dbias.column

@@ -177,10 +177,9 @@ def backward(
 
     ``lse`` and its gradient ``dlse`` are in base 2. Gradients of what was not given are ``None``.
     """
-    dbias = None if problem.bias is None else torch.zeros_like(problem.bias)
     if not q.numel():
-        dsinks = None if problem.sinks is None else torch.zeros_like(problem.sinks)
-        return torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v), dbias, dsinks
+        zeros = [None if t is None else torch.zeros_like(t) for t in (problem.bias, problem.sinks)]
+        return torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v), zeros[0], zeros[1]
     delta = _launch_delta(dout, dlse, q, out)
     scales = (problem.scale * LOG2_E.value, problem.scale)
     given = (q, k, v, dout)
@@ -191,6 +190,7 @@ def backward(
     before = (*map(view, (*given, dk, dv)), lse, delta)
     programs = k.shape[0] * k.shape[1]
     _launch(*("dkv", _dkv, before, scales, q, k, problem, layouts), programs=programs, by_keys=True)
+    dbias = None
     if problem.bias is not None:
         dbias = _bias_gradient(given, lse, delta, problem, layouts)
     return dq, dk, dv, dbias, _sink_gradient(lse, delta, problem.sinks)

@@ -146,7 +146,7 @@ def _step(
     rescale = tl.exp2(high - origin)
     total = total * rescale + tl.sum(p, 1)
     if x.seed is not None:
-        p = tl.where(kept(rows[:, None], keys[None, :], at, x), p, 0.0)
+        p = tl.where(kept(rows, keys, start, at, x, False), p, 0.0)
     v = load_tile(v_here, v_view, inside, D, BLOCK_D, MASK)
     acc = tl.dot(p.to(v.dtype), v, acc * rescale[:, None], input_precision="ieee")
     return higher, total, acc

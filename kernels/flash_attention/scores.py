@@ -82,13 +82,29 @@ def visible(i, j, at, x):
 
 
 @triton.jit
-def kept(i, j, at, x):
-    """Which weights dropout keeps. The generator's counter is (j, i, h, b), so that every kernel
-    that meets a score draws the same bits for it, in whatever order."""
-    zero = i * 0 + j * 0
-    key, query = zero + (at.k0 + j), zero + (at.q0 + i)
-    head, batch = zero + at.h.to(tl.int32), zero + at.b.to(tl.int32)
-    bits, _r1, _r2, _r3 = tl.philox(tl.load(x.seed), key, query, head, batch, ROUNDS)
+def kept(rows, keys, start, at, x, TRANSPOSED: tl.constexpr):
+    """Which weights dropout keeps, (rows, keys) or the transpose.
+
+    One call of the generator gives four numbers, for four neighbouring keys. Its counter is
+    (key // 4, query, h, b), so that every kernel that meets a score draws the same bits for it.
+    """
+    QUARTER: tl.constexpr = keys.shape[0] // 4
+    ROWS: tl.constexpr = rows.shape[0]
+    four = start // 4 + tl.arange(0, QUARTER)
+    if TRANSPOSED:
+        key = four[:, None] + tl.zeros([QUARTER, ROWS], tl.int32)
+        query = at.q0 + rows[None, :] + tl.zeros([QUARTER, ROWS], tl.int32)
+    else:
+        key = four[None, :] + tl.zeros([ROWS, QUARTER], tl.int32)
+        query = at.q0 + rows[:, None] + tl.zeros([ROWS, QUARTER], tl.int32)
+    head = key * 0 + at.h.to(tl.int32)
+    batch = key * 0 + at.b.to(tl.int32)
+    r0, r1, r2, r3 = tl.philox(tl.load(x.seed), key, query, head, batch, ROUNDS)
+    bits = tl.join(tl.join(r0, r2), tl.join(r1, r3))  # (.., .., 2, 2), in the order of the keys
+    if TRANSPOSED:
+        bits = bits.permute(0, 2, 3, 1).reshape(4 * QUARTER, ROWS)
+    else:
+        bits = bits.reshape(ROWS, 4 * QUARTER)
     return (bits >> 8).to(tl.int32) >= x.threshold
 
 
@@ -102,14 +118,14 @@ def weights(s, i, j, lse, scale, at, x, MASK: tl.constexpr):
 
 
 @triton.jit
-def logit_gradient(p, dp, i, j, delta, at, x):
+def logit_gradient(p, dp, rows, keys, start, delta, at, x, TRANSPOSED: tl.constexpr):
     """From the gradients of the weights to those of the logits, and the weights as v met them.
 
     The gradient of the softmax is p · (dp − delta), where delta = Σ_j p · dp is known beforehand.
     """
     met = p
     if x.seed is not None:
-        keep = kept(i, j, at, x)
+        keep = kept(rows, keys, start, at, x, TRANSPOSED)
         met = tl.where(keep, p * x.rescale, 0.0)
         dp = tl.where(keep, dp * x.rescale, 0.0)
     return p * (dp - delta), met

@@ -112,7 +112,9 @@ class _Bounds:
         self.dp = self.dout @ self.v.mT
         if self.case.dropout_p:
             p = self.case.dropout_p
-            keep = reference.dropout_keep(drop["seed"], self.weights.shape, p)
+            keep = reference.dropout_keep(
+                drop["seed"], self.weights.shape, p, options.get("cu_seqlens_k")
+            )
             self.met, self.dp = self.met * keep / (1 - p), self.dp * keep / (1 - p)
         product = self.dout * exact["out"].abs()
         self.delta = product.sum(-1, keepdim=True)
