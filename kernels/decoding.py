@@ -6,11 +6,7 @@ import torch
 
 from kernels.flash_attention import arguments
 from kernels.flash_attention.call import EVERYWHERE, Problem
-from kernels.flash_attention.decode import _decode_share, _decode_sum
-from kernels.flash_attention.layouts import block_d, layout_for
-from kernels.flash_attention.scores import LOG2_E
-from kernels.flash_attention.tiles import view
-from kernels.launch import launch
+from kernels.flash_attention.decode import decode
 
 MOST_ROWS = 128  # queries of one key head: heads that share it times queries of a sequence
 MOST_SHARES = 128
@@ -77,65 +73,13 @@ def decode_attention(
     return (out, lse * LN_2) if return_lse else out
 
 
-def decode(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    lengths: torch.Tensor | None,
-    block_table: torch.Tensor | None,
-    problem: Problem,
-    shares: int,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Output and LSE in base 2: one launch over the shares and one that adds them up."""
-    batch, heads, m, d = q.shape
-    kv_heads, page = k.shape[1:3]
-    capacity = page if block_table is None else page * block_table.shape[1]
-    layout = layout_for("decode", q)
-    tiles = -(-capacity // layout.block_n)
-    tiles_a_share = max(1, -(-tiles // shares))
-    shares = max(1, -(-tiles // tiles_a_share))
-    parts = torch.empty(shares, batch, heads, m, d, device=q.device, dtype=torch.float32)
-    part_lse = torch.empty(shares, batch, heads, m, device=q.device, dtype=torch.float32)
-    out = torch.empty(batch, heads, m, d, device=q.device, dtype=q.dtype)
-    lse = torch.empty(batch, heads, m, device=q.device, dtype=torch.float32)
-    if not out.numel():
-        return out, lse
-    group = heads // kv_heads
-    sinks = None if problem.sinks is None else problem.sinks.contiguous()
-    launch(
-        _decode_share,
-        (kv_heads, batch, shares),
-        *(view(q), view(k), view(v), parts, part_lse, lengths, block_table),
-        *(sinks, problem.options(q, k), problem.scale * LOG2_E.value),
-        *(m, capacity, heads, group, problem.left, problem.right, tiles_a_share),
-        PAGE=page if block_table is not None else 1,
-        D=d,
-        BLOCK_R=max(16, 1 << (group * m - 1).bit_length()),
-        BLOCK_N=layout.block_n,
-        BLOCK_D=block_d(d),
-        num_warps=layout.num_warps,
-        num_stages=layout.num_stages,
-        enable_fp_fusion=True,
-    )
-    launch(
-        _decode_sum,
-        (batch * heads * m,),
-        *(parts, part_lse, out, lse, batch * heads * m, shares),
-        D=d,
-        BLOCK_S=1 << (shares - 1).bit_length(),
-        BLOCK_D=block_d(d),
-        num_warps=4,
-    )
-    return out, lse
-
-
 def _enough_shares(q: torch.Tensor, k: torch.Tensor, table: torch.Tensor | None) -> int:
     """Two programs for each multiprocessor, but none with less than 256 keys."""
     processors = 1
     if q.is_cuda:
         processors = torch.cuda.get_device_properties(q.device).multi_processor_count
     capacity = k.shape[2] * (1 if table is None else table.shape[1])
-    wanted = -(-2 * processors // (q.shape[0] * k.shape[1]))
+    wanted = -(-2 * processors // max(1, q.shape[0] * k.shape[1]))
     return max(1, min(wanted, capacity // 256, MOST_SHARES))
 
 

@@ -14,11 +14,15 @@ Sources: Dao et al., "Flash-Decoding for long-context inference" (2023); paged c
 (arXiv 2309.06180).
 """
 
+import torch
 import triton
 import triton.language as tl
 
+from kernels.flash_attention.call import Problem
+from kernels.flash_attention.layouts import block_d, layout_for
 from kernels.flash_attention.scores import LOG2_E, logits, visible
-from kernels.flash_attention.tiles import Place, edge_tile, reach
+from kernels.flash_attention.tiles import Place, edge_tile, reach, view
+from kernels.launch import launch
 
 
 @triton.jit(
@@ -198,3 +202,60 @@ def _decode_sum(
     value = tl.sum(part * weight[:, None], 0) / tl.where(total == 0.0, 1.0, total)
     tl.store(out + row * D + d, value.to(out.dtype.element_ty), mask=d < D)
     tl.store(lse_ptr + row, high + tl.log2(total))
+
+
+def decode(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    lengths: torch.Tensor | None,
+    block_table: torch.Tensor | None,
+    problem: Problem,
+    shares: int,
+    block_n: int | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Output and LSE in base 2: one launch over the shares and one that adds them up.
+
+    ``block_n`` is the number of keys a step, from the table when ``None``.
+    """
+    batch, heads, m, d = q.shape
+    kv_heads, page = k.shape[1:3]
+    capacity = page if block_table is None else page * block_table.shape[1]
+    layout = layout_for("decode", q)
+    block_n = block_n or layout.block_n
+    tiles = -(-capacity // block_n)
+    tiles_a_share = max(1, -(-tiles // shares))
+    shares = max(1, -(-tiles // tiles_a_share))
+    parts = torch.empty(shares, batch, heads, m, d, device=q.device, dtype=torch.float32)
+    part_lse = torch.empty(shares, batch, heads, m, device=q.device, dtype=torch.float32)
+    out = torch.empty(batch, heads, m, d, device=q.device, dtype=q.dtype)
+    lse = torch.empty(batch, heads, m, device=q.device, dtype=torch.float32)
+    if not out.numel():
+        return out, lse
+    group = heads // kv_heads
+    sinks = None if problem.sinks is None else problem.sinks.contiguous()
+    launch(
+        _decode_share,
+        (kv_heads, batch, shares),
+        *(view(q), view(k), view(v), parts, part_lse, lengths, block_table),
+        *(sinks, problem.options(q, k), problem.scale * LOG2_E.value),
+        *(m, capacity, heads, group, problem.left, problem.right, tiles_a_share),
+        PAGE=page if block_table is not None else 1,
+        D=d,
+        BLOCK_R=max(16, 1 << (group * m - 1).bit_length()),
+        BLOCK_N=block_n,
+        BLOCK_D=block_d(d),
+        num_warps=layout.num_warps,
+        num_stages=layout.num_stages,
+        enable_fp_fusion=True,
+    )
+    launch(
+        _decode_sum,
+        (batch * heads * m,),
+        *(parts, part_lse, out, lse, batch * heads * m, shares),
+        D=d,
+        BLOCK_S=1 << (shares - 1).bit_length(),
+        BLOCK_D=block_d(d),
+        num_warps=4,
+    )
+    return out, lse
