@@ -6,7 +6,7 @@ that 1 is the limit for all of them.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from unittest import mock
@@ -26,8 +26,14 @@ class Shipped:
     variant: str
     compile: Callable[[str], Compiled]
     tensor_cores: bool = True  # whether the work is matrix products
-    scores: int = 0  # attention scores that one step of the main loop computes, in a block
+    # Attention scores that one step of the main loop computes in a block; by architecture where
+    # the tiles differ.
+    scores: int | Mapping[str, int] = 0
     operands: str = ""  # type that the matrix products read, when it is not ``dtype``
+
+    def scores_on(self, arch: str) -> int:
+        """``scores`` for one architecture."""
+        return self.scores if isinstance(self.scores, int) else self.scores.get(arch, 0)
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ USED: list[tuple[Any, str, str]] = [
         (interpreter.ReduceOps, name, REDUCTIONS)
         for name in ("min_max", "sum", "generic_reduce", "to_tensor")
     ),
-    (interpreter.ScanOps, "generic_scan", REDUCTIONS),
+    *((interpreter.ScanOps, name, REDUCTIONS) for name in ("cumsum", "cumprod", "generic_scan")),
     (interpreter.TensorDescHandle, "materialize_pointers", BUILDER),
     (autotuner.Autotuner, "run", INTERPRETER),
     (autotuner.Heuristics, "run", INTERPRETER),
