@@ -74,7 +74,12 @@ def run_report(args: argparse.Namespace) -> int:
     started = time.monotonic()
     rows = code.report(args.names, args.arch, quick=args.quick, progress=progress)
     progress("traffic, launches, FLOPs")
-    targets = [*held.machine_targets(rows), *held.number_targets(args.names)]
+    archs = {row.arch for row in rows}
+    targets = [
+        *held.machine_targets(rows),
+        *held.tile_targets(args.names, archs),
+        *held.number_targets(args.names),
+    ]
     missed = sum(not target.met for target in targets)
     data = {
         "ok": not missed,

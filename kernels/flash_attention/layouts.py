@@ -1,9 +1,9 @@
 """How each kernel is laid out on each machine: one table of tile sizes, warps and stages.
 
 The layouts were chosen from the compiled code, with no GPU: of those whose loops keep everything in
-registers, the one with the fewest instructions a score, two stages or more where there is a choice
-(``python -m kernels report`` prints both). On a real GPU ``with kernels.autotune():`` times every
-layout of the table for the sizes at hand and keeps the fastest.
+registers and that have two tiles in flight where there is a choice, the one with the fewest
+instructions a score (``python -m kernels report`` prints both). On a real GPU
+``with kernels.autotune():`` times the layouts of a row and keeps the fastest.
 """
 
 from collections.abc import Iterator
@@ -14,6 +14,72 @@ from typing import Any, NamedTuple
 
 import torch
 import triton
+
+# kernel, bytes an element, head dim rounded up to a power of two; then, for each machine, the tile
+# (queries x keys), warps and stages. sm_80 serves its whole instruction set: sm_86, sm_89, sm_120.
+MACHINES = ("sm_80", "sm_90", "sm_100", "gfx942")
+TABLE = """
+forward  2   16  128x128 w8 s2   128x128 w8 s2   128x128 w8 s2   128x64 w4 s2
+forward  2   32  128x128 w8 s2   128x128 w8 s3   128x64 w4 s2    128x64 w4 s2
+forward  2   64  128x128 w8 s2   128x128 w8 s3   128x128 w8 s2   128x64 w4 s2
+forward  2  128  128x64 w8 s2    128x128 w8 s2   128x128 w8 s2   128x64 w4 s2
+forward  2  256  64x64 w8 s2     128x64 w8 s2    128x64 w8 s2    128x64 w4 s2
+forward  4   16  64x32 w8 s2     64x32 w8 s2     64x32 w8 s2     64x32 w4 s1
+forward  4   32  64x32 w8 s2     64x32 w8 s2     64x32 w8 s2     64x32 w4 s1
+forward  4   64  64x32 w8 s2     64x32 w8 s2     64x32 w8 s2     64x32 w4 s1
+forward  4  128  64x32 w8 s2     32x16 w8 s2     32x16 w8 s2     64x32 w4 s1
+forward  4  256  32x16 w8 s2     32x16 w8 s2     32x16 w8 s2     64x32 w4 s1
+dq       2   16  128x64 w4 s2    128x64 w4 s2    128x64 w4 s2    128x64 w4 s1
+dq       2   32  128x32 w4 s2    128x64 w4 s2    128x64 w4 s2    128x64 w4 s1
+dq       2   64  128x32 w4 s2    64x64 w4 s2     128x64 w4 s2    128x64 w4 s1
+dq       2  128  128x32 w8 s2    128x64 w8 s2    128x64 w4 s2    128x64 w4 s1
+dq       2  256  64x64 w8 s2     64x32 w8 s2     64x64 w8 s2     128x32 w4 s1
+dq       4   16  64x32 w8 s1     64x32 w8 s1     64x32 w8 s1     64x32 w4 s1
+dq       4   32  64x32 w8 s1     64x32 w8 s1     64x32 w8 s1     64x32 w4 s1
+dq       4   64  32x32 w8 s1     32x32 w8 s1     32x32 w8 s1     64x32 w4 s1
+dq       4  128  16x16 w8 s1     16x16 w8 s1     16x16 w8 s1     64x32 w4 s1
+dq       4  256  16x16 w8 s1     16x16 w8 s1     16x16 w8 s1     32x16 w4 s1
+dkv      2   16  64x64 w4 s2     64x64 w4 s2     32x128 w4 s2    64x64 w4 s1
+dkv      2   32  32x128 w4 s2    64x64 w4 s2     32x128 w4 s2    64x64 w4 s1
+dkv      2   64  32x128 w8 s2    32x64 w4 s2     32x128 w4 s1    64x64 w4 s1
+dkv      2  128  64x64 w8 s2     32x128 w8 s1    64x64 w8 s1     64x64 w4 s1
+dkv      2  256  64x64 w8 s1     32x32 w8 s1     32x32 w8 s1     32x64 w4 s1
+dkv      4   16  32x64 w8 s1     32x64 w8 s1     32x64 w8 s1     32x64 w4 s1
+dkv      4   32  32x64 w8 s1     32x64 w8 s1     32x64 w8 s1     32x64 w4 s1
+dkv      4   64  32x32 w8 s1     32x32 w8 s1     32x32 w8 s1     32x64 w4 s1
+dkv      4  128  16x16 w8 s1     16x16 w8 s1     16x16 w8 s1     32x64 w4 s1
+dkv      4  256  16x16 w8 s1     16x16 w8 s1     16x16 w8 s1     16x32 w4 s1
+dbias    2   16  64x64 w4 s1     64x32 w4 s1     64x64 w4 s1     64x64 w4 s1
+dbias    2   32  64x64 w4 s1     64x64 w4 s1     64x64 w4 s1     64x64 w4 s1
+dbias    2   64  64x64 w4 s1     64x64 w4 s1     64x64 w4 s1     64x64 w4 s1
+dbias    2  128  64x32 w4 s1     64x32 w4 s1     64x64 w4 s1     64x64 w4 s1
+dbias    2  256  16x32 w4 s1     16x32 w4 s1     16x32 w4 s1     64x64 w4 s1
+dbias    4   16  32x32 w8 s1     32x32 w8 s1     32x32 w8 s1     32x32 w4 s1
+dbias    4   32  32x32 w8 s1     32x32 w8 s1     32x32 w8 s1     32x32 w4 s1
+dbias    4   64  32x32 w8 s1     32x32 w8 s1     32x32 w8 s1     32x32 w4 s1
+dbias    4  128  32x32 w8 s1     32x32 w8 s1     32x32 w8 s1     32x32 w4 s1
+dbias    4  256  16x16 w8 s1     16x16 w8 s1     16x16 w8 s1     32x32 w4 s1
+decode   2   16  16x128 w4 s3    16x128 w4 s3    16x128 w4 s3    16x128 w4 s2
+decode   2   32  16x128 w4 s3    16x128 w4 s3    16x128 w4 s3    16x128 w4 s2
+decode   2   64  16x128 w4 s3    16x128 w4 s3    16x128 w4 s3    16x128 w4 s2
+decode   2  128  16x128 w4 s3    16x128 w4 s3    16x128 w4 s3    16x128 w4 s2
+decode   2  256  16x64 w4 s3     16x64 w4 s3     16x64 w4 s3     16x64 w4 s2
+decode   4   16  16x32 w4 s2     16x32 w4 s2     16x32 w4 s2     16x32 w4 s1
+decode   4   32  16x32 w4 s2     16x32 w4 s2     16x32 w4 s2     16x32 w4 s1
+decode   4   64  16x32 w4 s2     16x32 w4 s2     16x32 w4 s2     16x32 w4 s1
+decode   4  128  16x32 w4 s2     16x16 w4 s2     16x16 w4 s2     16x32 w4 s1
+decode   4  256  16x16 w4 s2     16x16 w4 s2     16x16 w4 s2     16x32 w4 s1
+"""
+# Where a score is more than scale · q·k under a band (soft-cap, ALiBi, bias, key mask, dropout)
+# fewer registers are free. What has no row here takes its row above.
+RICH_TABLE = """
+forward  2   64  128x64 w8 s2    128x64 w8 s2    128x64 w8 s2    128x64 w8 s2
+forward  2  128  64x64 w8 s2     128x64 w8 s2    128x64 w8 s2    128x64 w8 s2
+dq       2   64  128x32 w8 s2    128x32 w8 s2    128x32 w8 s2    128x32 w8 s2
+dq       2  128  128x32 w8 s2    128x32 w8 s2    128x32 w8 s2    128x32 w8 s2
+dkv      2   64  16x64 w4 s1     32x64 w4 s1     32x64 w4 s1     32x64 w4 s1
+dkv      2  128  64x64 w8 s1     16x64 w8 s1     16x64 w8 s1     16x64 w8 s1
+"""
 
 
 class Layout(NamedTuple):
@@ -30,28 +96,24 @@ class Layout(NamedTuple):
         return dict(zip(names, self, strict=True))
 
 
-L = Layout
-# kernel -> (bytes an element, head dim rounded up to a power of two) -> layouts on
-#   sm_80 (and other GPUs of its instruction set: sm_86, sm_89, sm_120), sm_90, sm_100
-LAYOUTS: dict[str, dict[tuple[int, int], tuple[Layout, Layout, Layout]]] = {
-    "forward": {
-        (2, 16): 3 * (L(128, 64, 4, 3),),
-        (2, 32): 3 * (L(128, 64, 4, 3),),
-        (2, 64): 3 * (L(128, 64, 4, 3),),
-        (2, 128): 3 * (L(128, 64, 8, 2),),
-        (2, 256): 3 * (L(64, 32, 4, 2),),
-        (4, 16): 3 * (L(64, 32, 4, 2),),
-        (4, 32): 3 * (L(64, 32, 4, 2),),
-        (4, 64): 3 * (L(64, 32, 8, 2),),
-        (4, 128): 3 * (L(32, 16, 4, 2),),
-        (4, 256): 3 * (L(32, 16, 8, 2),),
-    },
-}
-for _name in ("dq", "dkv", "dbias", "decode"):
-    LAYOUTS[_name] = LAYOUTS["forward"]
-# The same where a score is more than scale · q·k: soft-cap, ALiBi, bias, key mask, dropout.
-RICH_LAYOUTS = LAYOUTS
-MACHINES = ("sm_80", "sm_90", "sm_100")
+Rows = dict[tuple[str, int, int], dict[str, Layout]]
+
+
+def _rows(table: str) -> Rows:
+    rows = {}
+    for line in table.strip().splitlines():
+        kernel, size, width, *words = line.split()
+        cells = [words[i : i + 3] for i in range(0, len(words), 3)]
+        layouts = [
+            Layout(*map(int, tile.split("x")), int(warps[1:]), int(stages[1:]))
+            for tile, warps, stages in cells
+        ]
+        rows[kernel, int(size), int(width)] = dict(zip(MACHINES, layouts, strict=True))
+    return rows
+
+
+LAYOUTS = _rows(TABLE)
+RICH_LAYOUTS = {**LAYOUTS, **_rows(RICH_TABLE)}
 
 _autotuning: ContextVar[bool] = ContextVar("kernels.autotune", default=False)
 
@@ -63,26 +125,30 @@ def block_d(d: int) -> int:
 
 def machine_of(device: torch.device) -> str:
     """The column of the table for a device; the CPU interprets what sm_80 would run."""
-    if device.type != "cuda" or torch.version.hip:
+    if device.type != "cuda":
         return "sm_80"
+    if torch.version.hip:
+        return "gfx942"
     major, _ = torch.cuda.get_device_capability(device)
     return {9: "sm_90", 10: "sm_100"}.get(major, "sm_80")
 
 
-def layout_for(
-    kernel: str, q: torch.Tensor, *, rich: bool = False, machine: str | None = None
-) -> Layout:
-    """The layout for this dtype, head dim and machine (by default, that of ``q``)."""
-    machine = machine or machine_of(q.device)
-    table = RICH_LAYOUTS if rich else LAYOUTS
-    row = table[kernel][q.element_size(), block_d(q.shape[-1])]
-    return row[MACHINES.index(machine)]
+def row_of_table(
+    kernel: str, dtype: torch.dtype, d: int, *, rich: bool = False
+) -> dict[str, Layout]:
+    """The layouts of a kernel by machine."""
+    return (RICH_LAYOUTS if rich else LAYOUTS)[kernel, dtype.itemsize, block_d(d)]
+
+
+def layout_for(kernel: str, q: torch.Tensor, *, rich: bool = False) -> Layout:
+    """The layout for the dtype, head dim and machine of ``q``."""
+    return row_of_table(kernel, q.dtype, q.shape[-1], rich=rich)[machine_of(q.device)]
 
 
 @contextmanager
 def autotune() -> Iterator[None]:
-    """Inside, attention times every layout of the table on the GPU for each new pair of lengths,
-    and keeps the fastest. Packed sequences keep to the table."""
+    """Inside, attention times every layout of the table's row on the GPU for each new pair of
+    lengths, and keeps the fastest. Packed sequences keep to the table."""
     token = _autotuning.set(True)
     try:
         yield
@@ -91,23 +157,26 @@ def autotune() -> Iterator[None]:
 
 
 def is_autotuning() -> bool:
+    """Whether this runs inside :func:`autotune`."""
     return _autotuning.get()
 
 
 def autotuned(name: str, kernel: Any, q: torch.Tensor, *, rich: bool) -> Any:
-    """The kernel under ``triton.autotune`` with the layouts of this dtype and head dim."""
-    return _autotuned(name, kernel, q.element_size(), block_d(q.shape[-1]), rich)
+    """The kernel under ``triton.autotune`` with the layouts of its row."""
+    return _autotuned(name, kernel, q.dtype, block_d(q.shape[-1]), rich)
 
 
 @cache
-def _autotuned(name: str, kernel: Any, size: int, width: int, rich: bool) -> Any:
-    rows = [*RICH_LAYOUTS[name][size, width], *(() if rich else LAYOUTS[name][size, width])]
+def _autotuned(name: str, kernel: Any, dtype: torch.dtype, width: int, rich: bool) -> Any:
+    layouts = [*row_of_table(name, dtype, width, rich=rich).values()]
+    if not rich:
+        layouts += row_of_table(name, dtype, width, rich=True).values()
     configs = [
         triton.Config(
             {"BLOCK_M": layout.block_m, "BLOCK_N": layout.block_n},
             num_warps=layout.num_warps,
             num_stages=layout.num_stages,
         )
-        for layout in dict.fromkeys(rows)
+        for layout in dict.fromkeys(layouts)
     ]
     return triton.autotune(configs, key=["M", "N"])(kernel)

@@ -10,9 +10,10 @@ import torch
 import kernels.flash_attention
 from kernels import reference
 from kernels.flash_attention.backward import _dkv, _dq
+from kernels.flash_attention.bias_gradient import _dbias
 from kernels.flash_attention.call import EVERYWHERE
 from kernels.flash_attention.forward import _forward
-from kernels.flash_attention.layouts import LAYOUTS, Layout, block_d
+from kernels.flash_attention.layouts import Layout, block_d, row_of_table
 from kernels.flash_attention.scores import Options
 from kernels.flash_attention.tiles import view
 from kernels.lab.compiler import Compiled, compile_for, example
@@ -28,7 +29,8 @@ from kernels.verification.attention_cases import (
 from kernels.verification.outcome import Outcome, Shipped, poisoned_memory
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-KERNELS = {"forward": _forward, "dq": _dq, "dkv": _dkv}
+KERNELS = {"forward": _forward, "dq": _dq, "dkv": _dkv, "dbias": _dbias}
+SIZES = [*(("fp16", d) for d in (64, 128, 16, 32, 256)), ("bf16", 64), ("fp32", 64), ("fp32", 128)]
 
 BULK = ("q", "k", "v", "out", "dout", "dq", "dk", "dv")
 ROWS = ("lse_ptr", "delta_ptr", "dlse_ptr")  # one fp32 number a query
@@ -144,25 +146,24 @@ def outcomes(dtype: torch.dtype, quick: bool) -> list[Outcome]:
 
 
 def shipped(quick: bool) -> list[Shipped]:
-    """Every kernel at the usual head dims, causal, as a long call would compile it."""
-    sizes = [("fp16", 64)] if quick else [("fp16", 64), ("fp16", 128), ("bf16", 64), ("fp32", 64)]
-    made = []
-    for kernel in KERNELS:
-        for name, d in sizes:
-            layout = LAYOUTS[kernel][DTYPES[name].itemsize, block_d(d)]
-            made.append(
-                Shipped(
-                    f"attention {kernel}",
-                    name,
-                    f"D={d}",
-                    partial(compile_attention, kernel, DTYPES[name], d),
-                    # fp32 keeps full precision, for which NVIDIA's tensor cores have no
-                    # instruction.
-                    tensor_cores=name != "fp32",
-                    scores=layout.block_m * layout.block_n,
-                )
-            )
-    return made
+    """Every kernel with its layouts for a long causal call; those of the bias gradient too."""
+    sizes = [("fp16", 64)] if quick else SIZES
+    return [
+        Shipped(
+            f"attention {kernel}",
+            name,
+            f"D={d}",
+            partial(compile_attention, kernel, DTYPES[name], d),
+            # fp32 keeps full precision, for which NVIDIA's tensor cores have no instruction.
+            tensor_cores=name != "fp32",
+            scores={
+                machine: layout.block_m * layout.block_n
+                for machine, layout in row_of_table(kernel, DTYPES[name], d).items()
+            },
+        )
+        for kernel in KERNELS
+        for name, d in sizes
+    ]
 
 
 def compile_attention(
@@ -177,27 +178,25 @@ def compile_attention(
     """One kernel's code for a long causal call with GQA and the shipped layout."""
     q, kv = example((2, 4, 1024, d), dtype), example((2, 2, 1024, d), dtype)
     row = example((2, 4, 1024))
-    layout = layout or LAYOUTS[kernel][dtype.itemsize, block_d(d)]
-    none = options or Options(*[None] * len(Options._fields))
+    plain = Options(*[None] * len(Options._fields))
+    if kernel == "dbias" and options is None:
+        options = plain._replace(bias=view(example((1, 4, 1024, 1024), dtype)))
+    layout = layout or row_of_table(kernel, dtype, d, rich=options is not None)[arch]
     numbers = (1024, 1024, 4, 2, EVERYWHERE, 0)  # M, N, H, GROUP, left, right
-    mine, theirs = view(q), view(kv)
-    arguments: tuple[Any, ...]
-    if kernel == "forward":
-        arguments = (mine, theirs, theirs, mine, row, None, none, None, 0.125, *numbers)
-    elif kernel == "dq":
-        arguments = (mine, theirs, theirs, mine, mine, row, row, none, None, 0.18, 0.125, *numbers)
-    else:
-        arguments = (mine, theirs, theirs, mine, theirs, theirs)
-        arguments = (*arguments, row, row, none, None, 0.18, 0.125, *numbers)
+    mine, theirs, x = view(q), view(kv), options or plain
+    arguments: tuple[Any, ...] = {
+        "forward": (mine, theirs, theirs, mine, row, None, x, None, 0.125),
+        "dq": (mine, theirs, theirs, mine, mine, row, row, x, None, 0.18, 0.125),
+        "dkv": (mine, theirs, theirs, mine, theirs, theirs, row, row, x, None, 0.18, 0.125),
+        "dbias": (mine, theirs, theirs, mine, x.bias, row, row, x, None, 0.18, 1, 2),
+    }[kernel]
     return compile_for(
         KERNELS[kernel],
         *arguments,
+        *numbers,
         D=d,
-        BLOCK_M=layout.block_m,
-        BLOCK_N=layout.block_n,
         BLOCK_D=block_d(d),
-        num_warps=layout.num_warps,
-        num_stages=layout.num_stages,
+        **layout.options(),
         **({"NEGATE": False} if kernel == "forward" else {}),
         arch=arch,
     )

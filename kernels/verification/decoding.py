@@ -11,7 +11,7 @@ import torch
 import kernels.flash_attention
 from kernels import reference
 from kernels.flash_attention.decode import _decode_share
-from kernels.flash_attention.layouts import LAYOUTS, MACHINES, block_d
+from kernels.flash_attention.layouts import block_d, row_of_table
 from kernels.flash_attention.scores import Options
 from kernels.flash_attention.tiles import view
 from kernels.lab.compiler import Compiled, compile_for, example
@@ -169,7 +169,7 @@ def _error(cache: Cache, b: int, out: torch.Tensor, lse: torch.Tensor) -> float:
 def _cache_bytes(case: DecodeCase) -> int:
     """Every tile of keys that some query of the sequence sees, once for each key head: not once
     for each query head, which is the point of the kernel."""
-    block = case.block_n or LAYOUTS["decode"][case.dtype.itemsize, block_d(case.d)][0].block_n
+    block = case.block_n or row_of_table("decode", case.dtype, case.d)["sm_80"].block_n
     rows = 0
     for n in case.lengths:
         seen, _ = reference.attention_band(case.m, n, True, case.window)
@@ -248,8 +248,7 @@ def compile_decode(
     options: Options | None = None,
 ) -> Compiled:
     """The code for one new query of a GQA model over a long cache, with the shipped layout."""
-    column = MACHINES.index(arch) if arch in MACHINES else 0
-    layout = LAYOUTS["decode"][dtype.itemsize, block_d(d)][column]
+    layout = row_of_table("decode", dtype, d)[arch]
     none = options or Options(*[None] * len(Options._fields))
     q, cache = example((2, 8, 1, d), dtype), example((64, 2, page or 4096, d), dtype)
     return compile_for(

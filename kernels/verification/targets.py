@@ -5,15 +5,17 @@ example, is about 4.5 + D / BLOCK_N.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
 import kernels
+from kernels.flash_attention.layouts import Layout
 from kernels.lab.memory import Report, check
 from kernels.lab.tiles import tiles
+from kernels.verification.attention import DTYPES, compile_attention
 from kernels.verification.report import ReportRow
 from kernels.verification.table import aligned
 
@@ -42,6 +44,9 @@ SCORE_LIMITS = {
     ("fp16", "D=64", "sm_90"): 7.8,
     ("fp16", "D=128", "sm_90"): 10.7,
 }
+
+# The tiles (queries, keys), warps and stages for which those limits were found.
+SCORE_LAYOUTS = {"D=64": Layout(128, 64, 4, 2), "D=128": Layout(128, 64, 8, 2)}
 
 # (which backward kernel, arch) -> the least that FLOP/instruction may be, at D = 64 in fp16
 BACKWARD_LIMITS = {
@@ -80,8 +85,28 @@ def _score_targets(rows: Iterable[ReportRow]) -> Iterator[Target]:
     for (dtype, size, arch), limit in SCORE_LIMITS.items():
         fitting = [r for r in forward if (r.dtype, r.arch) == (dtype, arch) and size in _words(r)]
         if fitting:
-            name = f"attention forward {dtype} {size} {arch}: x/score"
+            name = f"attention forward {dtype} {size} {arch}, as shipped: x/score"
             yield Target(name, min(r.scores for r in fitting), "<=", limit)
+
+
+def tile_targets(
+    names: Sequence[str] = (), archs: Collection[str] = ("sm_80", "sm_90")
+) -> list[Target]:
+    """x/score of the forward kernel in the tiles for which the limits were found; the shipped
+    tiles are chosen freely."""
+    made = []
+    for (dtype, size, arch), limit in SCORE_LIMITS.items():
+        if arch in archs and (not names or "attention" in names):
+            layout, d = SCORE_LAYOUTS[size], int(size.removeprefix("D="))
+            compiled = compile_attention("forward", DTYPES[dtype], d, arch, layout=layout)
+            value = compiled.instructions_per_score(layout.block_m * layout.block_n)
+            tile = f"{layout.block_m}x{layout.block_n} w{layout.num_warps}"
+            made.append(
+                Target(
+                    f"attention forward {dtype} {size} {tile} {arch}: x/score", value, "<=", limit
+                )
+            )
+    return made
 
 
 def _words(row: ReportRow) -> set[str]:

@@ -21,14 +21,14 @@ OPTIONS = {"lr": 1e-2, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.1}
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("betas", [(0.9, 0.999), (0.4, 0.95), (0.0, 0.9)])
 @pytest.mark.parametrize(("lr", "weight_decay", "eps"), [(1e-3, 0.0, 1e-8), (1e-1, 0.1, 1e-6)])
 def test_each_step_against_pytorch(
     seed: int, betas: tuple[float, float], lr: float, weight_decay: float, eps: float
 ) -> None:
     outcome = check_adamw(
-        AdamWCase(lr=lr, weight_decay=weight_decay, eps=eps, betas=betas, seed=seed, steps=4)
+        AdamWCase(lr=lr, weight_decay=weight_decay, eps=eps, betas=betas, seed=seed)
     )
     assert outcome.passed, outcome
 
@@ -40,7 +40,7 @@ def test_what_verify_runs(dtype: torch.dtype) -> None:
         assert outcome.passed, case
 
 
-@pytest.mark.parametrize("seed", range(10, 14))
+@pytest.mark.parametrize("seed", range(10, 12))
 @pytest.mark.parametrize("aligned", [True, False])
 def test_a_mixture_in_one_launch(seed: int, aligned: bool) -> None:
     """Every kind of tensor beside every other, next to each other in one table."""
