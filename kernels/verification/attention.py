@@ -12,6 +12,7 @@ from kernels import reference
 from kernels.flash_attention.backward import _dkv, _dq
 from kernels.flash_attention.bias_gradient import _dbias
 from kernels.flash_attention.call import EVERYWHERE
+from kernels.flash_attention.descriptor import _forward_descriptor, describe
 from kernels.flash_attention.forward import _forward
 from kernels.flash_attention.layouts import Layout, block_d, row_of_table
 from kernels.flash_attention.scores import Options
@@ -163,6 +164,19 @@ def shipped(quick: bool) -> list[Shipped]:
         )
         for kernel in KERNELS
         for name, d in sizes
+    ] + [
+        Shipped(
+            "attention forward",
+            name,
+            f"D={d} descriptors",
+            partial(compile_descriptor, DTYPES[name], d),
+            scores={
+                machine: layout.block_m * layout.block_n
+                for machine, layout in row_of_table("forward", DTYPES[name], d).items()
+            },
+        )
+        for name, d in sizes
+        if name == "fp16" and not quick
     ]
 
 
@@ -198,5 +212,21 @@ def compile_attention(
         BLOCK_D=block_d(d),
         **layout.options(),
         **({"NEGATE": False} if kernel == "forward" else {}),
+        arch=arch,
+    )
+
+
+def compile_descriptor(dtype: torch.dtype, d: int, arch: str) -> Compiled:
+    """The forward kernel with tensor descriptors, for the same call."""
+    q, kv = example((2, 4, 1024, d), dtype), example((2, 2, 1024, d), dtype)
+    layout, width = row_of_table("forward", dtype, d)[arch], block_d(d)
+    mine = describe(q, layout.block_m, width)
+    theirs = describe(kv, layout.block_n, width)
+    numbers = (0.125, 1024, 1024, 4, 2, EVERYWHERE, 0)  # scale, M, N, H, GROUP, left, right
+    return compile_for(
+        _forward_descriptor,
+        *(mine, theirs, theirs, mine, example((2, 4, 1024)), *numbers),
+        BLOCK_D=width,
+        **layout.options(),
         arch=arch,
     )

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -165,7 +166,7 @@ def _triton(
     return y
 
 
-def _hidden(mask: Tensor | None, q: Tensor, k: Tensor) -> dict[str, Tensor]:
+def _hidden(mask: Tensor | None, q: Tensor, k: Tensor) -> dict[str, Any]:
     """The mask as the kernels take it: one flag a key, or else −∞ added to each hidden score."""
     if mask is None:
         return {}
