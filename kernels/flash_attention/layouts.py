@@ -28,7 +28,7 @@ forward  4   16  64x32 w8 s2     64x32 w8 s2     64x32 w8 s2     64x32 w4 s1
 forward  4   32  64x32 w8 s2     64x32 w8 s2     64x32 w8 s2     64x32 w4 s1
 forward  4   64  64x32 w8 s2     64x32 w8 s2     64x32 w8 s2     64x32 w4 s1
 forward  4  128  64x32 w8 s2     32x16 w8 s2     32x16 w8 s2     64x32 w4 s1
-forward  4  256  32x16 w8 s2     32x16 w8 s2     32x16 w8 s2     64x32 w4 s1
+forward  4  256  32x16 w4 s2     32x16 w8 s2     32x16 w8 s2     64x32 w4 s1
 dq       2   16  128x64 w4 s2    128x64 w4 s2    128x64 w4 s2    128x64 w4 s1
 dq       2   32  128x32 w4 s2    128x64 w4 s2    128x64 w4 s2    128x64 w4 s1
 dq       2   64  128x32 w4 s2    64x64 w4 s2     128x64 w4 s2    128x64 w4 s1
@@ -73,12 +73,12 @@ decode   4  256  16x16 w4 s2     16x16 w4 s2     16x16 w4 s2     16x32 w4 s1
 # Where a score is more than scale · q·k under a band (soft-cap, ALiBi, bias, key mask, dropout)
 # fewer registers are free. What has no row here takes its row above.
 RICH_TABLE = """
-forward  2   64  128x64 w8 s2    128x64 w8 s2    128x64 w8 s2    128x64 w8 s2
-forward  2  128  64x64 w8 s2     128x64 w8 s2    128x64 w8 s2    128x64 w8 s2
-dq       2   64  128x32 w8 s2    128x32 w8 s2    128x32 w8 s2    128x32 w8 s2
-dq       2  128  128x32 w8 s2    128x32 w8 s2    128x32 w8 s2    128x32 w8 s2
-dkv      2   64  16x64 w4 s1     32x64 w4 s1     32x64 w4 s1     32x64 w4 s1
-dkv      2  128  64x64 w8 s1     16x64 w8 s1     16x64 w8 s1     16x64 w8 s1
+forward  2   64  128x64 w8 s2    128x64 w8 s2    128x64 w8 s2    128x64 w4 s2
+forward  2  128  64x64 w8 s2     128x64 w8 s2    128x64 w8 s2    128x64 w4 s2
+dq       2   64  128x32 w8 s2    128x32 w8 s2    128x32 w8 s2    128x64 w4 s1
+dq       2  128  128x32 w8 s2    128x32 w8 s2    128x32 w8 s2    128x64 w4 s1
+dkv      2   64  16x64 w4 s1     32x64 w4 s1     32x64 w4 s1     64x64 w4 s1
+dkv      2  128  64x64 w8 s1     16x64 w8 s1     64x64 w8 s1     64x64 w4 s1
 """
 
 
@@ -105,7 +105,7 @@ def _rows(table: str) -> Rows:
         kernel, size, width, *words = line.split()
         cells = [words[i : i + 3] for i in range(0, len(words), 3)]
         layouts = [
-            Layout(*map(int, tile.split("x")), int(warps[1:]), int(stages[1:]))
+            Layout(*map(int, [*tile.split("x"), warps[1:], stages[1:]]))
             for tile, warps, stages in cells
         ]
         rows[kernel, int(size), int(width)] = dict(zip(MACHINES, layouts, strict=True))
