@@ -32,7 +32,14 @@ def shipped(quick: bool) -> list[Shipped]:
         return lambda arch: compile_adamw(arch, kinds=kinds, skips=skips)
 
     updates = [
-        Shipped("adamw", dtype, variant, compiler(*how), tensor_cores=False)
+        Shipped(
+            "adamw",
+            dtype,
+            variant,
+            compiler(*how),
+            tensor_cores=False,
+            narrowest=32 if "8-bit" in variant else 128,
+        )
         for (dtype, variant), how in VARIANTS.items()
     ]
     norm = Shipped("adamw", "fp32", "norm", compile_norm, tensor_cores=False)

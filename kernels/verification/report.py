@@ -43,6 +43,7 @@ class ReportRow:
     limit: str
     ideal: float
     serial: float
+    narrowest: int = 128  # bits that a bulk load may have
 
 
 def report(
@@ -95,6 +96,7 @@ def report_row(shipped: Shipped, compiled: Compiled) -> ReportRow:
         limit=found.limit if found else "memory",
         ideal=found.ideal if found else 0.0,
         serial=found.serial if found else 0.0,
+        narrowest=shipped.narrowest,
     )
 
 

@@ -75,8 +75,9 @@ def _who(rows: Iterable[ReportRow]) -> tuple[str, ...]:
 
 
 def _wide(row: ReportRow) -> bool:
-    """Whether all bulk loads are 128 bits wide, or nothing waits for them."""
-    return bool(row.widths) and (row.asynchronous > 0 or min(row.widths) >= 128)
+    """Whether all bulk loads are 128 bits wide, or nothing waits for them. Codes of one byte move
+    as words of 32 bits beside fp32 numbers: four to a thread, a full line to a warp."""
+    return bool(row.widths) and (row.asynchronous > 0 or min(row.widths) >= row.narrowest)
 
 
 def _score_targets(rows: Iterable[ReportRow]) -> Iterator[Target]:

@@ -213,6 +213,7 @@ def shown(rows: list[ReportRow], monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     given = list(rows[:4])
     monkeypatch.setattr(report_module, "report", lambda *args, **kwargs: given)
     monkeypatch.setattr(targets_module, "number_targets", lambda names: [Target("t", 1, "=", 1)])
+    monkeypatch.setattr(targets_module, "tile_targets", lambda names, archs: [])
     return given
 
 
