@@ -134,6 +134,33 @@ def _adamw_runs(tensors: int, length: int, device: torch.device) -> Runs:
     }
 
 
+def decode(batch: int, heads: int, kv_heads: int, length: int, d: int) -> Operation:
+    """One new token against a cache, with heads that share keys, against SDPA."""
+    return Operation(
+        "decode",
+        "fp16",
+        f"B={batch} H={heads} of {kv_heads} cache={length} D={d}",
+        partial(_decode_runs, batch, heads, kv_heads, length, d),
+        bytes=2 * batch * kv_heads * length * d * 2,  # k and v once
+        flops=4 * batch * heads * length * d,
+        shipped=f"decode D={d} contiguous",
+        peak="fp16",
+    )
+
+
+def _decode_runs(
+    batch: int, heads: int, kv_heads: int, length: int, d: int, device: torch.device
+) -> Runs:
+    q = torch.randn(batch, heads, 1, d, device=device, dtype=torch.float16)
+    shape = (batch, kv_heads, length, d)
+    k, v = (torch.randn(shape, device=device, dtype=torch.float16) for _ in range(2))
+    sdpa = torch.nn.functional.scaled_dot_product_attention
+    return {
+        "kernels": partial(kernels.decode_attention, q, k, v),
+        "sdpa": partial(sdpa, q, k, v, enable_gqa=True),
+    }
+
+
 OPERATIONS: list[Operation] = [
     attention(4, 16, 1024, 64),
     attention(4, 16, 4096, 64),
@@ -141,6 +168,8 @@ OPERATIONS: list[Operation] = [
     attention(4, 16, 4096, 128),
     attention(4, 16, 4096, 64, backward=True),
     attention(4, 16, 4096, 128, backward=True),
+    decode(1, 32, 8, 32768, 128),
+    decode(16, 32, 8, 8192, 128),
     adamw(1, 2**26),
     adamw(300, 2**18),
 ]

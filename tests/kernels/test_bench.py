@@ -66,6 +66,14 @@ def stepped(step: Callable[[], Any]) -> list[torch.Tensor]:
     return optimizer.param_groups[0]["params"]
 
 
+def test_the_rival_of_decoding_computes_the_same() -> None:
+    operation = bench.decode(2, 4, 2, 40, 16)
+    runs = operation.build(torch.device("cpu"))
+    ours, theirs = (runs[name]() for name in ("kernels", "sdpa"))
+    assert ours.shape == (2, 4, 1, 16) and (ours - theirs).abs().max() < 2e-3
+    assert operation.bytes == 2 * (2 * 2 * 40 * 16) * 2 and operation.flops == 4 * 2 * 4 * 40 * 16
+
+
 def test_bytes_and_flops_of_the_operations() -> None:
     full, causal = (bench.attention(2, 3, 100, 64, causal=c) for c in (False, True))
     assert full.flops == 4 * 2 * 3 * 100 * 100 * 64

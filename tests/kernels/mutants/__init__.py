@@ -2,7 +2,7 @@
 
 One module a kernel family holds ``PACKAGE`` (a module or package under ``kernels``), ``MUTANTS``
 (name -> :class:`Mutant`) and ``survives(package) -> bool``, which runs the family's checks on a
-copy of it. ``test_mutants.py`` runs a sample; ``pytest -m mutants`` runs all and prints the table.
+copy of it (``survives(package, file)``: those that look at one file). ``test_mutants.py`` runs a sample; ``pytest -m mutants`` runs all and prints the table.
 """
 
 import importlib

@@ -136,5 +136,7 @@ CASES = [
 ]
 
 
-def survives(package: ModuleType) -> bool:
-    return all(check_ladder(case, package).passed for case in CASES)
+def survives(package: ModuleType, file: str | None = None) -> bool:
+    """``file`` is the one with the bug: the other operations cannot notice it."""
+    mine = [case for case in CASES if file is None or f"{case.operation}.py" == file]
+    return all(check_ladder(case, package).passed for case in mine)
