@@ -1,8 +1,9 @@
 """Triton kernels that a learner can read and an engineer can lift into other work.
 
-``attention`` and ``AdamW`` take PyTorch tensors. On CUDA tensors they launch on the GPU; on CPU
-tensors they run in the corrected interpreter of :mod:`kernels.lab`, in the same process, with no
-environment variable set. ``import kernels`` itself needs neither PyTorch nor Triton: the names
+``attention``, ``decode_attention``, ``AdamW`` and ``AdamW8bit`` take PyTorch tensors. On CUDA
+tensors they launch on the GPU (``with autotune():`` times the layouts there); on CPU tensors they
+run in the corrected interpreter of :mod:`kernels.lab`, in the same process, with no environment
+variable set. ``import kernels`` itself needs neither PyTorch nor Triton: the names
 are imported on first use.
 """
 
