@@ -1,6 +1,5 @@
 """What ``kernels.attention`` accepts, said before anything is launched."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +7,7 @@ import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+LARGEST = torch.finfo(torch.float32).max / 2  # with log2(e) on top, still finite
 LONGEST = 2**30 - 1  # positions are 32-bit numbers, and their differences too
 
 _checked: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # tensor -> question -> version
@@ -67,14 +67,14 @@ def check_numbers(
         optional = number is None and name != "dropout_p"
         if not optional and (isinstance(number, bool) or not isinstance(number, int | float)):
             raise TypeError(f"{name}: expected a number, got {type(number).__name__}")
-    if scale is not None and not math.isfinite(scale):
-        raise ValueError(f"scale: expected a finite number, got {scale}")
+    if scale is not None and not abs(scale) <= LARGEST:
+        raise ValueError(f"scale: expected a number that is finite in fp32, got {scale}")
     if window is not None and (isinstance(window, bool) or not isinstance(window, int)):
         raise TypeError(f"window: expected a whole number of keys, got {window!r}")
     if window is not None and window < 1:
         raise ValueError(f"window: expected 1 or more, got {window}")
-    if softcap is not None and not (math.isfinite(softcap) and softcap > 0):
-        raise ValueError(f"softcap: expected a positive finite number, got {softcap}")
+    if softcap is not None and not 0 < softcap <= LARGEST:
+        raise ValueError(f"softcap: expected a positive number, finite in fp32, got {softcap}")
     if not 0 <= dropout_p < 1:
         raise ValueError(f"dropout_p: expected 0 <= p < 1, got {dropout_p}")
 

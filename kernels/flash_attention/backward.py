@@ -159,7 +159,7 @@ def _dq_step(
     i, j = rows[:, None], keys[None, :]
     k = load_tile(k_here, k_view, inside, D, BLOCK_D, MASK)
     s = tl.dot(q, tl.trans(k), input_precision="ieee")  # (BLOCK_M, BLOCK_N)
-    p = weights(s, i, j, lse[:, None], scale, at, x, MASK)
+    p = weights(s, i, j, lse[:, None], scale, at, x, MASK, False)
     v = load_tile(v_here, v_view, inside, D, BLOCK_D, MASK)
     dp = tl.dot(do, tl.trans(v), input_precision="ieee")
     ds, _met = logit_gradient(p, dp, rows, keys, start, delta[:, None], at, x, False)
@@ -271,7 +271,7 @@ def _dkv_step(
     q = load_tile(q_here, q_view, inside, D, BLOCK_D, MASK)
     lse, delta = row_state(lse_here, delta_here, rows, inside, MASK or x.bias is not None)
     s = tl.dot(k, tl.trans(q), input_precision="ieee")
-    p = weights(s, i, j, lse[None, :], scale, at, x, MASK)
+    p = weights(s, i, j, lse[None, :], scale, at, x, MASK, True)
     do = load_tile(do_here, do_view, inside, D, BLOCK_D, MASK)
     dp = tl.dot(v, tl.trans(do), input_precision="ieee")
     ds, met = logit_gradient(p, dp, rows, keys, first_key, delta[None, :], at, x, True)

@@ -172,10 +172,13 @@ def backward(
     lse: torch.Tensor,
     problem: Problem,
     layouts: Layouts | None = None,
+    *,
+    bias_gradient: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """The gradients of q, k, v, bias and sinks: three launches, and one more for a bias.
 
-    ``lse`` and its gradient ``dlse`` are in base 2. Gradients of what was not given are ``None``.
+    ``lse`` and its gradient ``dlse`` are in base 2. Gradients of what was not given are ``None``,
+    and so is that of the bias without ``bias_gradient``: it is a launch of its own.
     """
     if not q.numel():
         zeros = [None if t is None else torch.zeros_like(t) for t in (problem.bias, problem.sinks)]
@@ -191,7 +194,7 @@ def backward(
     programs = k.shape[0] * k.shape[1]
     _launch(*("dkv", _dkv, before, scales, q, k, problem, layouts), programs=programs, by_keys=True)
     dbias = None
-    if problem.bias is not None:
+    if problem.bias is not None and bias_gradient:
         dbias = _bias_gradient(given, lse, delta, problem, layouts)
     return dq, dk, dv, dbias, _sink_gradient(lse, delta, problem.sinks)
 

@@ -79,7 +79,7 @@ def _decode_share(
     if sinks is not None:  # in one share only
         sink = tl.load(sinks + h).to(tl.float32) * LOG2_E
         high = tl.where(share == 0, sink, high)
-        total = tl.where(high == float("-inf"), 0.0, 1.0)
+        total += tl.where(share == 0, 1.0, 0.0)
 
     low, full_low, full_high, end = reach(0, M, N - M, left, right, N, True, BLOCK_N)
     mine = share * tiles_a_share
@@ -138,7 +138,7 @@ def _step(
     block, row = _rows_of(keys, inside, table, capacity, at, PAGE)
     k = _load(k_head, k_view, block, row, inside, D, BLOCK_D, MASK)
     s = tl.dot(q, tl.trans(k), input_precision="ieee")  # (BLOCK_R, BLOCK_N)
-    s = logits(s * scale, i[:, None], keys[None, :], at, x)
+    s = logits(s * scale, i[:, None], keys[None, :], at, x, MASK, False)
     if MASK:
         s = tl.where(visible(i[:, None], keys[None, :], at, x), s, float("-inf"))
     higher = tl.maximum(high, tl.max(s, 1))

@@ -72,7 +72,7 @@ def _forward(
     if sinks is not None:  # one more score in every sum, whose value is zero
         sink = tl.load(sinks + h).to(tl.float32) * LOG2_E
         high = tl.full([BLOCK_M], 0.0, tl.float32) + sink
-        total = tl.where(high == float("-inf"), 0.0, 1.0)
+        total += 1.0
 
     FULL: tl.constexpr = x.key_mask is None
     low, full_low, full_high, end = reach(
@@ -137,7 +137,7 @@ def _step(
         origin = higher
         p = tl.exp2(s * scale - origin[:, None])  # one fused multiply-add a score
     else:
-        s = logits(s * scale, rows[:, None], keys[None, :], at, x)
+        s = logits(s * scale, rows[:, None], keys[None, :], at, x, MASK, False)
         if MASK:
             s = tl.where(visible(rows[:, None], keys[None, :], at, x), s, float("-inf"))
         higher = tl.maximum(high, tl.max(s, 1))

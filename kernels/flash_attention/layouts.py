@@ -53,12 +53,12 @@ dbias    2   16  64x64 w4 s1     64x32 w4 s1     64x64 w4 s1     64x64 w4 s1
 dbias    2   32  64x64 w4 s1     64x64 w4 s1     64x64 w4 s1     64x64 w4 s1
 dbias    2   64  64x64 w4 s1     64x64 w4 s1     64x64 w4 s1     64x64 w4 s1
 dbias    2  128  64x32 w4 s1     64x32 w4 s1     64x64 w4 s1     64x64 w4 s1
-dbias    2  256  16x32 w4 s1     16x32 w4 s1     16x32 w4 s1     64x64 w4 s1
+dbias    2  256  16x32 w4 s1     16x16 w4 s1     16x16 w4 s1     64x64 w4 s1
 dbias    4   16  32x32 w8 s1     32x32 w8 s1     32x32 w8 s1     32x32 w4 s1
 dbias    4   32  32x32 w8 s1     32x32 w8 s1     32x32 w8 s1     32x32 w4 s1
 dbias    4   64  32x32 w8 s1     32x32 w8 s1     32x32 w8 s1     32x32 w4 s1
 dbias    4  128  32x32 w8 s1     32x32 w8 s1     32x32 w8 s1     32x32 w4 s1
-dbias    4  256  16x16 w8 s1     16x16 w8 s1     16x16 w8 s1     32x32 w4 s1
+dbias    4  256  32x32 w8 s1     16x16 w8 s1     16x16 w8 s1     32x32 w4 s1
 decode   2   16  16x128 w4 s3    16x128 w4 s3    16x128 w4 s3    16x128 w4 s2
 decode   2   32  16x128 w4 s3    16x128 w4 s3    16x128 w4 s3    16x128 w4 s2
 decode   2   64  16x128 w4 s3    16x128 w4 s3    16x128 w4 s3    16x128 w4 s2
@@ -68,15 +68,23 @@ decode   4   16  16x32 w4 s2     16x32 w4 s2     16x32 w4 s2     16x32 w4 s1
 decode   4   32  16x32 w4 s2     16x32 w4 s2     16x32 w4 s2     16x32 w4 s1
 decode   4   64  16x32 w4 s2     16x32 w4 s2     16x32 w4 s2     16x32 w4 s1
 decode   4  128  16x32 w4 s2     16x16 w4 s2     16x16 w4 s2     16x32 w4 s1
-decode   4  256  16x16 w4 s2     16x16 w4 s2     16x16 w4 s2     16x32 w4 s1
+decode   4  256  16x32 w4 s2     16x16 w4 s2     16x16 w4 s2     16x32 w4 s1
 """
 # Where a score is more than scale · q·k under a band (soft-cap, ALiBi, bias, key mask, dropout)
 # fewer registers are free. What has no row here takes its row above.
 RICH_TABLE = """
+forward  2   16  128x64 w8 s2    128x64 w8 s2    128x64 w8 s2    128x64 w4 s2
+forward  2   32  128x64 w8 s2    128x64 w8 s2    128x64 w8 s2    128x64 w4 s2
 forward  2   64  128x64 w8 s2    128x64 w8 s2    128x64 w8 s2    128x64 w4 s2
 forward  2  128  64x64 w8 s2     128x64 w8 s2    128x64 w8 s2    128x64 w4 s2
+forward  2  256  32x32 w4 s2     32x32 w4 s2     64x64 w8 s2     128x64 w4 s2
+dq       2   16  128x32 w8 s2    128x32 w8 s2    128x32 w8 s2    128x64 w4 s1
+dq       2   32  128x32 w8 s2    128x32 w8 s2    128x32 w8 s2    128x64 w4 s1
 dq       2   64  128x32 w8 s2    128x32 w8 s2    128x32 w8 s2    128x64 w4 s1
 dq       2  128  128x32 w8 s2    128x32 w8 s2    128x32 w8 s2    128x64 w4 s1
+dq       2  256  64x64 w8 s2     128x32 w8 s2    128x32 w8 s2    128x32 w4 s1
+dkv      2   16  32x64 w4 s2     32x64 w4 s2     32x64 w4 s2     64x64 w4 s1
+dkv      2   32  32x64 w4 s2     32x64 w4 s2     32x64 w4 s2     64x64 w4 s1
 dkv      2   64  16x64 w4 s1     32x64 w4 s1     32x64 w4 s1     64x64 w4 s1
 dkv      2  128  64x64 w8 s1     16x64 w8 s1     64x64 w8 s1     64x64 w4 s1
 """

@@ -49,15 +49,19 @@ def _(q: Tensor, k: Tensor, v: Tensor, *fields: Any) -> tuple[Tensor, Tensor]:
     mutates_args=(),
     schema=(
         "(Tensor dout, Tensor? dlse, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, "
-        f"{_FIELDS}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+        f"{_FIELDS}, bool bias_gradient) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
     ),
 )
 def attention_backward(
     dout: Tensor, dlse: Tensor | None, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor,
     *fields: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Gradients of q, k, v, bias and sinks; empty tensors for what was not given."""
-    dq, dk, dv, dbias, dsinks = call.backward(dout, dlse, q, k, v, out, lse, _problem(fields))
+    """Gradients of q, k, v, bias and sinks; empty tensors for what was not given or asked for."""
+    *rest, bias_gradient = fields
+    problem = _problem(tuple(rest))
+    dq, dk, dv, dbias, dsinks = call.backward(
+        dout, dlse, q, k, v, out, lse, problem, bias_gradient=bias_gradient
+    )
     return dq, dk, dv, _or_empty(dbias, q), _or_empty(dsinks, q)
 
 
@@ -70,10 +74,10 @@ def _(
     dout: Tensor, dlse: Tensor | None, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor,
     *fields: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    problem = _problem(fields)
-    dbias, dsinks = (
-        None if t is None else t.new_empty(t.shape) for t in (problem.bias, problem.sinks)
-    )
+    *rest, bias_gradient = fields
+    problem = _problem(tuple(rest))
+    bias = problem.bias if bias_gradient else None
+    dbias, dsinks = (None if t is None else t.new_empty(t.shape) for t in (bias, problem.sinks))
     dq, dk, dv = (torch.empty_like(t) for t in (q, k, v))
     return dq, dk, dv, _or_empty(dbias, q), _or_empty(dsinks, q)
 
@@ -94,10 +98,11 @@ def _gradients(ctx: Any, dout: Tensor | None, dlse: Tensor | None) -> tuple[Any,
     fields = [next(rest) if t else plain for t, plain in zip(ctx.is_tensor, ctx.plain, strict=True)]
     if dout is None:
         dout = torch.zeros_like(out)
-    dq, dk, dv, dbias, dsinks = attention_backward(dout, dlse, q, k, v, out, lse, *fields)
     given = dict(zip(_NAMES, fields, strict=True))
+    wanted = given["bias"] is not None and ctx.needs_input_grad[3 + _NAMES.index("bias")]
+    dq, dk, dv, dbias, dsinks = attention_backward(dout, dlse, q, k, v, out, lse, *fields, wanted)
     found = {
-        "bias": dbias if given["bias"] is not None else None,
+        "bias": dbias if wanted else None,
         "sinks": dsinks if given["sinks"] is not None else None,
     }
     return dq, dk, dv, *(found.get(name) for name in _NAMES)

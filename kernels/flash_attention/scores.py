@@ -46,8 +46,11 @@ def is_plain(x):
 
 
 @triton.jit
-def logits(s, i, j, at, x):
-    """Scores in base 2 from ``s`` = scale · log₂e · q·k."""
+def logits(s, i, j, at, x, MASK: tl.constexpr, TRANSPOSED: tl.constexpr):
+    """Scores in base 2 from ``s`` = scale · log₂e · q·k.
+
+    Without MASK the tile lies inside along the loop: all keys do or, TRANSPOSED, all queries.
+    """
     if x.softcap is not None:
         s = _soft_tanh(s, x.softcap) * (x.softcap * LOG2_E)
     if x.slopes is not None:
@@ -59,7 +62,13 @@ def logits(s, i, j, at, x):
         here = x.bias.ptr + at.b * x.bias.batch + at.h * x.bias.head
         row, column = (at.q0 + i).to(tl.int64), (at.k0 + j).to(tl.int64)
         place = here + row * x.bias.row + column * x.bias.column
-        s += tl.load(place, mask=(i < at.M) & (j < at.N), other=0.0).to(tl.float32) * LOG2_E
+        if MASK:
+            bias = tl.load(place, mask=(i < at.M) & (j < at.N), other=0.0)
+        elif TRANSPOSED:
+            bias = tl.load(place, mask=j < at.N, other=0.0)
+        else:
+            bias = tl.load(place, mask=i < at.M, other=0.0)
+        s += bias.to(tl.float32) * LOG2_E
     return s
 
 
@@ -109,9 +118,9 @@ def kept(rows, keys, start, at, x, TRANSPOSED: tl.constexpr):
 
 
 @triton.jit
-def weights(s, i, j, lse, scale, at, x, MASK: tl.constexpr):
+def weights(s, i, j, lse, scale, at, x, MASK: tl.constexpr, TRANSPOSED: tl.constexpr):
     """The attention weights of the forward pass again: exp2(logit − LSE), and 0 where hidden."""
-    p = tl.exp2(logits(s * scale, i, j, at, x) - lse)
+    p = tl.exp2(logits(s * scale, i, j, at, x, MASK, TRANSPOSED) - lse)
     if MASK:
         p = tl.where(visible(i, j, at, x), p, 0.0)
     return p

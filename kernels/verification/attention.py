@@ -161,6 +161,7 @@ def shipped(quick: bool) -> list[Shipped]:
                 machine: layout.block_m * layout.block_n
                 for machine, layout in row_of_table(kernel, DTYPES[name], d).items()
             },
+            narrowest=32 if kernel == "dkv" else 128,  # LSE and delta, one number a query
         )
         for kernel in KERNELS
         for name, d in sizes
@@ -174,6 +175,7 @@ def shipped(quick: bool) -> list[Shipped]:
                 machine: layout.block_m * layout.block_n
                 for machine, layout in row_of_table("forward", DTYPES[name], d).items()
             },
+            archs=("sm_90", "sm_100"),  # those that have a copy engine for tiles
         )
         for name, d in sizes
         if name == "fp16" and not quick

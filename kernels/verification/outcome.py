@@ -29,6 +29,7 @@ class Shipped:
     # Attention scores that one step of the main loop computes in a block; by architecture where
     # the tiles differ.
     scores: int | Mapping[str, int] = 0
+    archs: tuple[str, ...] = ()  # the only ones that it is shipped for; none: all
     narrowest: int = 128  # bits of a bulk load; less only where a warp's words are one full line
     operands: str = ""  # type that the matrix products read, when it is not ``dtype``
 

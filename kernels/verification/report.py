@@ -71,6 +71,8 @@ def report(
     for name in chosen:
         for one in KERNELS[name][0].shipped(quick):
             for arch in dict.fromkeys(archs) or ARCHITECTURES:
+                if one.archs and arch not in one.archs:
+                    continue
                 progress(f"{name} {one.dtype} {one.variant}: {arch}")
                 rows.append(report_row(one, one.compile(arch)))
     return rows

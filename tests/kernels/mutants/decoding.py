@@ -14,7 +14,7 @@ _BUGS = {
     "GQA by % instead of //": ("kv_h * GROUP + tl.minimum(r // M, GROUP - 1)", "kv_h + tl.minimum(r // M, GROUP - 1)"),
     "rows in the order query, head": ("    i = r % M\n", "    i = r // GROUP % M\n"),
     "sink in every share": ("tl.where(share == 0, sink, high)", "sink"),
-    "sink not in the total": ("total = tl.where(high == float(\"-inf\"), 0.0, 1.0)", "total += 0.0"),
+    "sink not in the total": ("total += tl.where(share == 0, 1.0, 0.0)", "total += 0.0"),
     "sink in natural logarithm": ("to(tl.float32) * LOG2_E\n        high", "to(tl.float32)\n        high"),
     "first tile of a share lost": ("low = tl.minimum(tl.maximum(low, mine),", "low = tl.minimum(tl.maximum(low, mine + 1),"),
     "last tile of a share lost": ("end = tl.minimum(tl.maximum(end, low), mine + tiles_a_share)", "end = tl.minimum(tl.maximum(end, low), mine + tiles_a_share - 1)"),
