@@ -14,6 +14,7 @@ fp32 ``dot`` in tf32   as fp32                                operands rounded t
 ``tl.maximum``         NaN wins always (before Triton 3.8)    NaN loses unless asked for
 ``tl.dot`` sizes       any                                    the smallest that tensor cores take
 masked-off lanes       zero                                   NaN, when no ``other`` was given
+integer overflow       found, slowly                          found
 casts to fp8           off by up to a quarter                 refused
 bf16 atomics           refused                                rounded once a lane
 =====================  =====================================  ==================================
@@ -31,6 +32,7 @@ import triton.language as tl
 from triton._C.libtriton import ir
 from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import min_dot_size
+from triton.language.semantic import TritonSemantic
 from triton.runtime import interpreter as stock
 from triton.runtime.interpreter import TensorHandle as Handle
 
@@ -190,6 +192,27 @@ class Builder(stock.InterpreterBuilder):
         x, y = (_widen(h).data.astype(np.float32) for h in (a, b))
         product = np.matmul(to_tf32(x), to_tf32(y)) if tf32 else np.matmul(x, y)
         return Handle((product + d.data).astype(d.data.dtype), d.dtype.scalar)
+
+
+class Semantic(TritonSemantic):
+    """Triton's rules of the language over a :class:`Builder`.
+
+    Integers that overflow are found as Triton finds them when it debugs, in one pass instead of a
+    dozen operations: a GPU would wrap around, and address something else.
+    """
+
+    def binary_op_sanitize_overflow_impl(self, lhs: Any, rhs: Any, binary_op: Any) -> None:
+        dtype = lhs.type.scalar
+        if dtype.int_bitwidth >= 64:
+            return
+        operation = {"add": np.add, "sub": np.subtract, "mul": np.multiply}[binary_op.__name__]
+        exact = operation(lhs.handle.data.astype(np.int64), rhs.handle.data.astype(np.int64))
+        low, high = dtype.get_int_min_value(), dtype.get_int_max_value()
+        if exact.size and (exact.min() < low or exact.max() > high):
+            raise OverflowError(
+                f"{dtype} overflows in {binary_op.__name__}: a GPU would wrap around; "
+                "compute it in int64"
+            )
 
 
 def _carry_origin(name: str) -> Callable[..., Handle]:

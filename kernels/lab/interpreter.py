@@ -25,13 +25,12 @@ from typing import Any
 import numpy as np
 import torch
 import triton.language as tl
-from triton.language.semantic import TritonSemantic
 from triton.runtime import interpreter as stock
 from triton.runtime.autotuner import Autotuner, Heuristics
 from triton.runtime.jit import JITFunction
 
 from kernels.lab import reductions
-from kernels.lab.builder import Builder
+from kernels.lab.builder import Builder, Semantic
 from kernels.lab.memory import Memory, OutOfBoundsError, RaceError, Region, region_of
 from kernels.lab.source import rewrite
 
@@ -234,7 +233,7 @@ def _language(builder: Builder) -> Iterator[Interpreted]:
     changes = [
         *_language_changes(),
         (stock, "interpreter_builder", builder),
-        (stock, "interpreter_semantic", TritonSemantic(builder)),
+        (stock, "interpreter_semantic", Semantic(builder)),
         (JITFunction, "__call__", call_helper),
         (JITFunction, "__get__", as_method),
     ]

@@ -17,6 +17,7 @@ import torch
 from triton.runtime import interpreter as stock
 
 _CODE: WeakKeyDictionary[Any, CodeType] = WeakKeyDictionary()
+_READS: WeakKeyDictionary[Any, frozenset[str]] = WeakKeyDictionary()
 
 
 def rewrite(function: Any) -> Callable[..., Any]:
@@ -51,8 +52,7 @@ def _code(function: Any) -> CodeType:
 
 def _refuse_plain_values(raw: Any, namespace: dict[str, Any]) -> None:
     """A compiled kernel cannot see Python variables around it, only ``tl.constexpr`` ones."""
-    reads = ("LOAD_GLOBAL", "LOAD_DEREF")
-    for name in {str(i.argval) for i in dis.get_instructions(raw) if i.opname in reads}:
+    for name in _names_read(raw):
         value = namespace.get(name)
         if isinstance(value, bool | int | float | str | list | dict | torch.Tensor | np.ndarray):
             raise NameError(
@@ -60,3 +60,12 @@ def _refuse_plain_values(raw: Any, namespace: dict[str, Any]) -> None:
                 f"it, which a compiler refuses: pass it as an argument or make it {name} = "
                 "tl.constexpr(...)"
             )
+
+
+def _names_read(raw: Any) -> frozenset[str]:
+    """What the function takes from around it; looked up once, because each launch asks."""
+    if raw not in _READS:
+        reads = ("LOAD_GLOBAL", "LOAD_DEREF")
+        found = (str(i.argval) for i in dis.get_instructions(raw) if i.opname in reads)
+        _READS[raw] = frozenset(found)
+    return _READS[raw]

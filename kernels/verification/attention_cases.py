@@ -174,6 +174,7 @@ def feature_cases(dtype: torch.dtype) -> dict[str, AttentionCase]:
                 "n": _LENGTHS[n % len(_LENGTHS)][1],
                 "d": _DIMS[n % len(_DIMS)],
                 "layout": LAYOUTS[n % len(LAYOUTS)],
+                "heads": 1 + n % 2,
                 "seed": n,
             }
             options = shape | FEATURES[first] | FEATURES[second]

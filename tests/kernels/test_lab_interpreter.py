@@ -531,3 +531,20 @@ def test_threads_take_turns() -> None:
     for thread in threads:
         thread.join()
     assert [out.unique().tolist() for out in outs] == [[0], [1], [2], [3]]
+
+
+@triton.jit
+def _squares(out, n, BLOCK: tl.constexpr, WIDE: tl.constexpr):
+    i = n + tl.arange(0, BLOCK)
+    if WIDE:
+        i = i.to(tl.int64)
+    tl.store(out + tl.arange(0, BLOCK), i * i)
+
+
+def test_integers_that_overflow_are_found() -> None:
+    out = torch.zeros(4, dtype=torch.int64)
+    with pytest.raises(OverflowError, match="int32 overflows in mul: a GPU would wrap around"):
+        interpret(_squares)[(1,)](out, 46338, BLOCK=4, WIDE=False)  # 46341² is over 2³¹
+    interpret(_squares)[(1,)](out, 46337, BLOCK=4, WIDE=False)
+    interpret(_squares)[(1,)](out, 46338, BLOCK=4, WIDE=True)
+    assert out.tolist() == [i * i for i in range(46338, 46342)]

@@ -79,5 +79,5 @@ def killed(survives: Callable[[ModuleType], bool], package: ModuleType) -> bool:
     """
     try:
         return not survives(package)
-    except (IndexError, RuntimeError, ValueError):
+    except (IndexError, OverflowError, RuntimeError, ValueError):
         return True
