@@ -14,7 +14,7 @@ fp32 ``dot`` in tf32   as fp32                                operands rounded t
 ``tl.maximum``         NaN wins always (before Triton 3.8)    NaN loses unless asked for
 ``tl.dot`` sizes       any                                    the smallest that tensor cores take
 masked-off lanes       zero                                   NaN, when no ``other`` was given
-integer overflow       found, slowly                          found
+signed overflow        wraps                                  OverflowError
 casts to fp8           off by up to a quarter                 refused
 bf16 atomics           refused                                rounded once a lane
 =====================  =====================================  ==================================
@@ -197,13 +197,13 @@ class Builder(stock.InterpreterBuilder):
 class Semantic(TritonSemantic):
     """Triton's rules of the language over a :class:`Builder`.
 
-    Integers that overflow are found as Triton finds them when it debugs, in one pass instead of a
-    dozen operations: a GPU would wrap around, and address something else.
+    Signed integers that overflow are found: a GPU would wrap around, and address something else.
+    (Unsigned ones are meant to wrap, in hashes and bit patterns.)
     """
 
     def binary_op_sanitize_overflow_impl(self, lhs: Any, rhs: Any, binary_op: Any) -> None:
         dtype = lhs.type.scalar
-        if dtype.int_bitwidth >= 64:
+        if dtype.int_bitwidth >= 64 or dtype.is_int_unsigned():
             return
         operation = {"add": np.add, "sub": np.subtract, "mul": np.multiply}[binary_op.__name__]
         exact = operation(lhs.handle.data.astype(np.int64), rhs.handle.data.astype(np.int64))
