@@ -251,6 +251,13 @@ interpret(double)[(3,)](x, out, 12, BLOCK=4)
 # | --- | --- | --- |
 # | [Attention](1-transformer/01_attention.ipynb) | scores, mask, softmax, heads | Hugging Face |
 # | [First kernel](2-kernels/01_first_kernel.ipynb) | vector addition, AdamW | PyTorch |
+# | [Softmax](2-kernels/02_softmax.ipynb) | reductions, a softmax for long rows | PyTorch |
+# | [Matmul](2-kernels/03_matmul.ipynb) | a tiled product, an order of tiles | PyTorch |
+# | [Flash attention](2-kernels/04_flash_forward.ipynb) | the online softmax, causal tiles | fp64 |
+# | [Its gradient](2-kernels/05_flash_backward.ipynb) | delta, dS, dV, by tiles | fp64 |
+# | [AdamW](2-kernels/06_adamw.ipynb) | one launch for a whole model | PyTorch |
+# | [Performance](2-kernels/07_performance.ipynb) | intensity, occupancy, spills | the machine code |
+# | [Plug in](2-kernels/08_plug_in.ipynb) | the choice of a backend, masks | PyTorch's loss curve |
 # | [Finding names](3-finetuning/01_ner.ipynb) | labels, entities, F1 | Hugging Face's training |
 #
 # Outside the notebooks, `python -m minift demo` shows the whole job on real weights: it fine-tunes

@@ -796,5 +796,5 @@ print(f"{len(report.kernels)} launch, {report.programs} programs, {moved:g} byte
 #   the price of an operation. AdamW has to move 28 bytes a parameter, and moves 28.
 #
 # **Next:** compile your `silu_mul` for `sm_90` with bf16 tensors and look at its loads: how many
-# numbers does one of 128 bits bring now? Then see a model trained for a real task in [finding
-# names](../3-finetuning/01_ner.ipynb).
+# numbers does one of 128 bits bring now? Then combine the lanes of a block with each other, in
+# [softmax and reductions](02_softmax.ipynb).
