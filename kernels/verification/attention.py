@@ -161,7 +161,9 @@ def shipped(quick: bool) -> list[Shipped]:
                 machine: layout.block_m * layout.block_n
                 for machine, layout in row_of_table(kernel, DTYPES[name], d).items()
             },
-            narrowest=32 if kernel == "dkv" else 128,  # LSE and delta, one number a query
+            narrowest=32
+            if kernel in ("dkv", "dbias")
+            else 128,  # LSE and delta, one number a query
         )
         for kernel in KERNELS
         for name, d in sizes
@@ -200,11 +202,12 @@ def compile_attention(
     layout = layout or row_of_table(kernel, dtype, d, rich=options is not None)[arch]
     numbers = (1024, 1024, 4, 2, EVERYWHERE, 0)  # M, N, H, GROUP, left, right
     mine, theirs, x = view(q), view(kv), options or plain
+    dbias = view(example((1, 4, 1024, 1024)))
     arguments: tuple[Any, ...] = {
         "forward": (mine, theirs, theirs, mine, row, None, x, None, 0.125),
         "dq": (mine, theirs, theirs, mine, mine, row, row, x, None, 0.18, 0.125),
         "dkv": (mine, theirs, theirs, mine, theirs, theirs, row, row, x, None, 0.18, 0.125),
-        "dbias": (mine, theirs, theirs, mine, x.bias, row, row, x, None, 0.18, 1, 2),
+        "dbias": (mine, theirs, theirs, mine, dbias, row, row, x, None, 0.18, 1, 2),
     }[kernel]
     return compile_for(
         KERNELS[kernel],
