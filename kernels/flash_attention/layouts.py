@@ -86,7 +86,7 @@ dq       2  256  64x64 w8 s2     128x32 w8 s2    128x32 w8 s2    128x32 w4 s1
 dkv      2   16  32x64 w4 s2     32x64 w4 s2     32x64 w4 s2     64x64 w4 s1
 dkv      2   32  32x64 w4 s2     32x64 w4 s2     32x64 w4 s2     64x64 w4 s1
 dkv      2   64  16x64 w4 s1     32x64 w4 s1     32x64 w4 s1     64x64 w4 s1
-dkv      2  128  64x64 w8 s1     16x64 w8 s1     64x64 w8 s1     64x64 w4 s1
+dkv      2  128  32x64 w8 s1     16x64 w8 s1     64x64 w8 s1     64x64 w4 s1
 """
 
 

@@ -52,7 +52,7 @@ def _list(args: argparse.Namespace) -> tuple[Any, bool]:
             title = str(error)
         report.append({"exercise": name, "title": title, "function": name.rpartition(".")[2]})
         if not args.json:
-            print(f"{name:<24}{title}")
+            print(f"{name:<26}{title}")
     return {"exercises": report}, True
 
 
@@ -78,7 +78,7 @@ def _audit(args: argparse.Namespace) -> tuple[Any, bool]:
     rows = []
     for row in audit(args.exercises):
         rows.append(row)
-        line = f"{row.exercise:<24}{row.answer:<28}{row.state:<15}{row.seconds:6.2f} s"
+        line = f"{row.exercise:<26}{row.answer:<28}{row.state:<15}{row.seconds:6.2f} s"
         _say(args, line if row.ok else f"{line}  SLIPPED ({row.said or 'nothing said'})")
     slipped = [row for row in rows if not row.ok]
     exercises = len({row.exercise for row in rows})
