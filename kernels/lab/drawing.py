@@ -162,9 +162,7 @@ def draw_traffic(report: Report, tensors: Mapping[str, Any], *, kind: str = "loa
         _dress(ax, count.shape)
         low, high = int(count.min()), int(count.max())
         times = f"{low}" if low == high else f"{low} to {high}"
-        ax.set_title(
-            f"{_short(name)}: {times} {'loads' if kind == 'load' else 'stores'}", fontsize=10
-        )
+        ax.set_title(f"{_short(name)}: {times} {kind}{'' if high == 1 else 's'}", fontsize=10)
     bar = fig.colorbar(image, ax=list(axes[0]), shrink=0.8, label=f"{kind}s of an element")
     bar.locator = plt.MaxNLocator(integer=True)
     bar.update_ticks()

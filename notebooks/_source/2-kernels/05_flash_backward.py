@@ -51,8 +51,8 @@ use_style()
 # with respect to each weight, `dp`: if the first weight grew by a little, the loss would grow by 4
 # times that. What is the gradient with respect to the scores?
 #
-# A score that rises makes its own weight rise and the others fall, because the weights add up to
-# 1. In numbers:
+# A score that rises makes its own weight rise and the others fall, because the sum of the weights
+# stays 1. In numbers:
 #
 # $$\frac{\partial p_j}{\partial s_i} = p_j\,(\mathbb{1}[i = j] - p_i)$$
 
