@@ -274,7 +274,7 @@ def test_pairs_and_traffic_of_causal_attention() -> None:
     traffic = draw.draw_traffic(report, {"q": q, "k_ptr": k})
     counts = picture(traffic.axes[1])
     assert counts[:, 0].tolist() == [3] * 16 + [2] * 16 + [1] * 8
-    assert [ax.get_title() for ax in traffic.axes[:2]] == ["q: 1 loads", "k: 1 to 3 loads"]
+    assert [ax.get_title() for ax in traffic.axes[:2]] == ["q: 1 load", "k: 1 to 3 loads"]
 
 
 def test_a_long_run_shows_its_first_steps_and_the_last(
