@@ -1,4 +1,4 @@
-"""AdamW step by step: cases, and the bounds of their errors."""
+"""AdamW step by step: cases, what they give and move, and what is verified."""
 
 from dataclasses import dataclass, replace
 from types import ModuleType
@@ -11,10 +11,11 @@ from kernels.adamw.eight_bit import dequantise, quantise
 from kernels.adamw.table import BLOCK
 from kernels.lab.memory import check
 from kernels.verification import adamw_training
+from kernels.verification.adamw_bounds import FUSES, Triple, bounds_of, ulp
 from kernels.verification.adamw_machine import compile_adamw, shipped
 from kernels.verification.outcome import Outcome, worst
 
-__all__ = ["AdamWCase", "adamw_error", "check_adamw", "compile_adamw", "outcomes", "shipped"]
+__all__ = ["AdamWCase", "check_adamw", "compile_adamw", "outcomes", "shipped"]
 
 # How the weights of a tensor are stored; "bf16" and "fp16" have fp32 master weights.
 WEIGHTS = {
@@ -69,12 +70,6 @@ class AdamWCase:
             moments = 4 * n + 16 * -(-n // self.quant) if eight_bit else 16 * n
             total += WEIGHT_BYTES[weight] * n + moments
         return total
-
-
-# Whether PyTorch's vector code for this processor has a fused multiply-add, as the kernel has.
-FUSES = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
-
-Triple = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # weights, exp_avg, exp_avg_sq
 
 
 def check_adamw(
@@ -217,40 +212,6 @@ def _bias(offsets: list[float]) -> float:
     if not offsets:
         return 0.0
     return abs(sum(offsets)) / (5 * 0.5 * len(offsets) ** 0.5)
-
-
-def adamw_error(
-    mine: Any, theirs: Triple, old: Triple, grad: torch.Tensor, options: dict[str, Any]
-) -> float:
-    """The largest difference after one fp32 step from the same state, as a share of its bound."""
-    pairs = zip(mine, theirs, bounds_of(old, theirs, grad, options), strict=True)
-    return max(worst((a.double() - b.double()).abs(), bound) for a, b, bound in pairs)
-
-
-def bounds_of(
-    old: Triple, new: Triple, grad: torch.Tensor, options: dict[str, Any]
-) -> list[torch.Tensor]:
-    """How far a step from ``old`` may be from PyTorch's ``new``, for weights and moments.
-
-    For the moments the bound is one ulp of the larger of the two terms that are added up: m and
-    (1−β₁)(g−m), β₂v and (1−β₂)g² (where both fuse, they agree in every bit). For p it is one ulp
-    of p and six of its change: PyTorch takes square roots from a vector library that rounds one in
-    five the other way, and two divisions pass that on (measured: up to five ulp of a change that
-    is as large as p).
-    """
-    (p, m, v), (beta1, beta2) = old, options["betas"]
-    kept = p * (1 - options["lr"] * options["weight_decay"])
-    return [
-        ulp(torch.maximum(p.abs(), new[0].abs())) + 6 * ulp((new[0] - kept).abs()),
-        ulp(torch.maximum(m.abs(), (1 - beta1) * (grad - m).abs())),
-        ulp(torch.maximum(beta2 * v, (1 - beta2) * grad * grad)),
-    ]
-
-
-def ulp(x: torch.Tensor, bits: int = 0) -> torch.Tensor:
-    """The distance from each fp32 number to the next larger one with ``bits`` fewer bits."""
-    x = x.abs()
-    return (torch.nextafter(x, torch.tensor(torch.inf)) - x).double() * 2.0**bits
 
 
 # ---- what is verified

@@ -8,6 +8,7 @@ import torch
 
 import kernels.adamw
 from kernels.lab.memory import check
+from kernels.verification.adamw_bounds import Triple, bounds_of, ulp
 from kernels.verification.outcome import Outcome, worst
 
 BAD_STEP = 1  # whose gradients hold an inf or NaN, where a case skips
@@ -34,9 +35,6 @@ class TrainingCase:
         """What the optimiser is made with."""
         names = ("max_grad_norm", "skip_nonfinite", "capturable", "maximize")
         return {name: getattr(self, name) for name in names}
-
-
-Triple = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def check_training(
@@ -121,9 +119,7 @@ def _factor(
 def _error(
     param: torch.nn.Parameter, old: Triple, new: Triple, factor: float, step: int, group: Any
 ) -> float:
-    """As ``bounds_of`` in ``adamw.py``, and what a factor that is off by one ulp may do."""
-    from kernels.verification.adamw import bounds_of, ulp
-
+    """As ``bounds_of``, and what a factor that is off by one ulp may do."""
     assert param.grad is not None
     if param.dtype != torch.float32 and not torch.equal(param, new[0].to(param.dtype)):
         return float("inf")

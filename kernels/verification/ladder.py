@@ -18,7 +18,7 @@ from kernels import reference
 from kernels.lab.memory import Report, check
 from kernels.ladder.attention import TILES as ATTENTION_TILES
 from kernels.ladder.matmul import TILES
-from kernels.verification.adamw import adamw_error
+from kernels.verification.adamw_bounds import adamw_error
 from kernels.verification.attention_bounds import (
     EPS32,
     LOG2_E,

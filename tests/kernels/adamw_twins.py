@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 import kernels
-from kernels.verification.adamw import FUSES
+from kernels.verification.adamw_bounds import FUSES
 
 SHAPES = [(1,), (1023,), (1024,), (1025,), (), (0,), (37, 5), (2, 3, 4)]
 

@@ -10,7 +10,7 @@ from adamw_twins import assert_equal, parameters, set_gradients
 import kernels
 from kernels.adamw import Row, step_constants, update
 from kernels.lab import check, interpret
-from kernels.verification.adamw import ulp
+from kernels.verification.adamw_bounds import ulp
 
 HALF = [torch.bfloat16, torch.float16]
 SHAPES = [(33,), (7, 5), (0,), (1030,)]

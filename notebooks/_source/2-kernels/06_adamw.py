@@ -348,7 +348,7 @@ print(f"v5: loads of {list(code.bulk_loads)} bits, {code.registers} registers")
 # one rounding, PyTorch uses it, and so does our kernel (`tl.fma`).
 
 # %%
-from kernels.verification.adamw import FUSES
+from kernels.verification.adamw_bounds import FUSES
 
 
 def follow(optimiser, steps):
