@@ -6,6 +6,7 @@ Exit codes: 0 everything holds; 1 something does not; 2 the input is wrong or Tr
 
 import argparse
 import json
+import os
 import sys
 import time
 from typing import Any, NoReturn
@@ -28,7 +29,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="kernels", description="Triton kernels, verified without a GPU.")
+    parser = Parser(prog="python -m kernels", description="Triton kernels, verified without a GPU.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary)
@@ -38,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
             command.add_argument("--quick", action="store_true", help="fewer cases, a short list")
         if name == "report":
             command.add_argument(
-                "--arch", nargs="+", action="extend", default=[], help="sm_90 ... (default: all)"
+                "--arch", action="append", default=[], help="sm_90, ...; may be repeated (all)"
             )
     return parser
 
@@ -126,10 +127,15 @@ def main(argv: list[str] | None = None) -> int:
     run = {"verify": run_verify, "report": run_report, "bench": run_bench}[args.command]
     try:
         kernels.require_triton(f"python -m kernels {args.command}")
-        return run(args)
+        code = run(args)
+        sys.stdout.flush()
+        return code
     except (ValueError, ImportError) as error:
         print(f"kernels: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever was reading has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for what Python still wants to flush)
+        return 1
     except KeyboardInterrupt:
         print("kernels: interrupted", file=sys.stderr)
         return 130

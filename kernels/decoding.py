@@ -61,8 +61,12 @@ def decode_attention(
         arguments.check_floats("alibi_slopes", alibi_slopes, q, shapes, finite=True)
     if sinks is not None:
         arguments.check_floats("sinks", sinks, q, [heads], finite=False)
-    if torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v)):
-        raise ValueError("q, k, v: decode_attention has no gradient; call it under torch.no_grad()")
+    learnt = [t for t in (q, k, v, sinks, alibi_slopes) if t is not None and t.requires_grad]
+    if torch.is_grad_enabled() and learnt:
+        raise ValueError(
+            "q, k, v, sinks, alibi_slopes: decode_attention has no gradient; call it under "
+            "torch.no_grad()"
+        )
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
     left = EVERYWHERE if window is None else min(window - 1, EVERYWHERE)
     slopes = None if alibi_slopes is None else alibi_slopes.float()
@@ -95,7 +99,10 @@ def _check(
         arguments.check_qkv(q, k, v)
     else:  # a cache of pages has no batch: it is held against q by one page
         arguments.check_tensors(q, k, v)
-        arguments.check_qkv(q[:1], k[:1], v[:1])
+        if not k.shape[2]:
+            raise ValueError("k: expected pages of at least one row, got none")
+        one = min(1, q.shape[0])
+        arguments.check_qkv(q[:one], k[:one], v[:one])
         _check_integers("block_table", table, q, 2)
         if k.shape != v.shape:
             raise ValueError(f"v: expected the shape of k, {tuple(k.shape)}, got {tuple(v.shape)}")
@@ -107,6 +114,8 @@ def _check(
         )
     if lengths is not None:
         _check_integers("lengths", lengths, q, 1)
+    if shares is not None and (isinstance(shares, bool) or not isinstance(shares, int)):
+        raise TypeError(f"shares: expected an int, got {type(shares).__name__}")
     if shares is not None and not 1 <= shares <= MOST_SHARES:
         raise ValueError(f"shares: expected 1 to {MOST_SHARES}, got {shares}")
     if q.device.type == "cpu" and not torch.compiler.is_compiling():
@@ -114,6 +123,8 @@ def _check(
 
 
 def _check_integers(name: str, tensor: torch.Tensor, q: torch.Tensor, ndim: int) -> None:
+    if not isinstance(tensor, torch.Tensor):
+        raise TypeError(f"{name}: expected an int32 tensor, got {type(tensor).__name__}")
     if tensor.dtype != torch.int32:
         raise TypeError(f"{name}: expected torch.int32, got {tensor.dtype}")
     if tensor.ndim != ndim or tensor.shape[0] != q.shape[0] or not tensor.is_contiguous():
@@ -137,7 +148,10 @@ def _check_values(
     keys = torch.full(table.shape[:1], capacity) if lengths is None else lengths
     used = torch.arange(table.shape[1]) < -(-keys[:, None] // page)
     if not ((table >= 0) & (table < k.shape[0]))[used].all():
-        raise ValueError(f"block_table: expected pages 0 to {k.shape[0] - 1}, got others")
+        raise ValueError(
+            f"block_table: expected pages 0 to {k.shape[0] - 1}, got {int(table[used].min())} to "
+            f"{int(table[used].max())}"
+        )
 
 
 @torch.library.custom_op(

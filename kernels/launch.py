@@ -20,8 +20,10 @@ def launch(
 
     CPU tensors run in the corrected interpreter, in this process; any other device launches the
     compiled kernel. ``memory`` names the tensors that are reached only through an address table
-    (see :class:`kernels.lab.interpret`).
+    (see :class:`kernels.lab.interpret`). A product and a sum may become one instruction unless
+    ``enable_fp_fusion=False`` says otherwise: Triton's own default differs between versions.
     """
+    constexprs.setdefault("enable_fp_fusion", True)
     device = next(_tensors(args)).device
     if device.type == "cpu":
         interpret(kernel, memory=memory)[grid](*args, **constexprs)

@@ -1,6 +1,7 @@
 """What may be optimised: parameter groups, gradients and options, checked before any launch."""
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ def check_group(group: dict[str, Any], index: int, *, stochastic_rounding: bool)
     where = f"param_groups[{index}]"
     check_hyperparameters(group, where)
     for i, param in enumerate(group["params"]):
-        _check_parameter(param, f"{where}: parameter {i}", stochastic_rounding)
+        check_parameter(param, f"{where}: parameter {i}", stochastic_rounding)
 
 
 def check_hyperparameters(group: dict[str, Any], where: str) -> None:
@@ -48,7 +49,7 @@ def check_hyperparameters(group: dict[str, Any], where: str) -> None:
             raise ValueError(f"{where}: {flag}={group[flag]} is not supported")
 
 
-def _check_parameter(param: torch.Tensor, name: str, stochastic_rounding: bool) -> None:
+def check_parameter(param: torch.Tensor, name: str, stochastic_rounding: bool) -> None:
     if param.dtype not in DTYPES:
         raise TypeError(f"{name} is {param.dtype}; use torch.float32, bfloat16 or float16")
     if stochastic_rounding and param.dtype == torch.float16:
@@ -61,6 +62,37 @@ def _check_parameter(param: torch.Tensor, name: str, stochastic_rounding: bool) 
         raise ValueError(
             f"{name} of shape {_shape(param)} is a strided view; "
             "give its own memory to it with .contiguous()"
+        )
+
+
+def check_apart(params: list[torch.Tensor]) -> None:
+    """Raise when two parameters share memory: one launch would write it twice at once."""
+    places = sorted(
+        (str(p.device), p.data_ptr(), p.data_ptr() + p.numel() * p.element_size(), i)
+        for i, p in enumerate(params)
+        if p.numel()
+    )
+    for (device, _, end, i), (other, start, _, j) in pairwise(places):
+        if device == other and start < end:
+            raise ValueError(
+                f"parameters {min(i, j)} and {max(i, j)} share memory; give it to the optimiser once"
+            )
+
+
+def check_state(param: torch.Tensor, state: dict[str, Any], name: str, masters: bool) -> None:
+    """Raise where a parameter is no longer what its state was made for: its memory would be read
+    as something else."""
+    if not state:
+        return
+    m = state["exp_avg"] if "exp_avg" in state else state["exp_avg_codes"]
+    if m.shape != param.shape:
+        raise ValueError(
+            f"{name} has shape {_shape(param)}, its state {_shape(m)}; make a new optimiser"
+        )
+    wanted = masters and param.dtype != torch.float32
+    if wanted != ("master" in state):
+        raise TypeError(
+            f"{name} is {param.dtype} and was not at its first step; make a new optimiser"
         )
 
 

@@ -7,7 +7,16 @@ import torch
 
 from kernels.adamw import groups as group_checks
 from kernels.adamw.constants import step_constants
-from kernels.adamw.groups import FLAGS, check_grad, check_group, check_scalar, in_layout
+from kernels.adamw.groups import (
+    FLAGS,
+    check_apart,
+    check_grad,
+    check_group,
+    check_parameter,
+    check_scalar,
+    check_state,
+    in_layout,
+)
 from kernels.adamw.state import (
     MOMENTS,
     adopt,
@@ -145,6 +154,7 @@ class AdamW(torch.optim.Optimizer):
             check_group(
                 self.param_groups[index], index, stochastic_rounding=self.stochastic_rounding
             )
+            check_apart([p for group in self.param_groups for p in group["params"]])
         except (TypeError, ValueError):
             self.param_groups.pop()
             raise
@@ -190,7 +200,10 @@ class AdamW(torch.optim.Optimizer):
             for number, (param, group) in enumerate(params)
             if param.grad is not None
         ]
-        for param, *_ in ready:
+        for param, _, number in ready:
+            name = f"parameter {number}"
+            check_parameter(param, name, self.stochastic_rounding)
+            check_state(param, self.state.get(param, {}), name, not self.stochastic_rounding)
             check_grad(param)
         return ready
 

@@ -75,11 +75,14 @@ class Uploads:
         if device.type == "cpu":
             return torch.from_numpy(values)
         before, there = self._last.get((name, device), (None, None))
+        capturing = torch.cuda.is_current_stream_capturing()
         if there is not None and before is not None and np.array_equal(before, values):
+            if capturing:  # a graph will read it again, whatever the next step uploads
+                self._captured.append(there)
             return there
         pinned = torch.from_numpy(values).pin_memory()  # so that the copy waits for nothing
         there = pinned.to(device, non_blocking=True)
-        if torch.cuda.is_current_stream_capturing():  # a graph will read them again
+        if capturing:
             self._captured += [pinned, there]
         self._last[name, device] = values, there
         return there

@@ -69,6 +69,8 @@ def attention(
     start instead; Hugging Face's is ``attn_implementation="flash_attention_2"``.
     """
     arguments.check_qkv(q, k, v)
+    if not isinstance(causal, bool):
+        raise TypeError(f"causal: expected True or False, got {causal!r}")
     arguments.check_numbers(scale, window, softcap, dropout_p)
     arguments.check_seed(seed, q)
     arguments.check_packed(cu_seqlens_q, cu_seqlens_k, q, k)

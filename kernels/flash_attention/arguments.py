@@ -43,7 +43,7 @@ def _check_tensor(name: str, tensor: torch.Tensor, q: torch.Tensor) -> None:
     if tensor.dtype != q.dtype or tensor.dtype not in DTYPES:
         raise TypeError(
             f"{name}: expected q, k, v all float32, all float16 or all bfloat16, "
-            f"got {q.dtype} for q and {tensor.dtype} for {name}"
+            f"got {tensor.dtype}" + (f" beside {q.dtype} for q" if name != "q" else "")
         )
     if tensor.ndim != 4:
         raise ValueError(
@@ -73,7 +73,7 @@ def check_numbers(
         raise TypeError(f"window: expected a whole number of keys, got {window!r}")
     if window is not None and window < 1:
         raise ValueError(f"window: expected 1 or more, got {window}")
-    if softcap is not None and not 0 < softcap <= LARGEST:
+    if softcap is not None and not 1e-30 <= softcap <= LARGEST:
         raise ValueError(f"softcap: expected a positive number, finite in fp32, got {softcap}")
     if not 0 <= dropout_p < 1:
         raise ValueError(f"dropout_p: expected 0 <= p < 1, got {dropout_p}")
@@ -104,7 +104,11 @@ def check_floats(
         wanted = " or ".join(map(str, shapes))
         raise ValueError(f"{name}: expected shape {wanted}, got {tuple(tensor.shape)}")
     if finite:
-        once((name,), tensor, lambda t: "" if t.isfinite().all() else "NaN or infinite numbers")
+        once(
+            (name,),
+            tensor,
+            lambda t: "" if t.isfinite().all() else "expected finite numbers, got NaN or infinity",
+        )
 
 
 def check_bias(bias: torch.Tensor, q: torch.Tensor, n: int) -> None:
@@ -160,7 +164,7 @@ def _rises_to(length: int) -> Callable[[torch.Tensor], str]:
     def finding(cu: torch.Tensor) -> str:
         values = cu.tolist()
         rises = values == sorted(values) and values[0] == 0 and values[-1] == length
-        return "" if rises else f"{values[:4]} ..., which does not rise from 0 to {length}"
+        return "" if rises else f"expected to rise from 0 to {length}, got {values[:8]}"
 
     return finding
 

@@ -112,8 +112,8 @@ def _dq(
     )
     k_here = row_of(k, b, kv_h, k0 + full_low * BLOCK_N)
     v_here = row_of(v, b, kv_h, k0 + full_low * BLOCK_N)
-    k_step = k.row.to(tl.int64) * BLOCK_N
-    v_step = v.row.to(tl.int64) * BLOCK_N
+    k_step = tl.cast(k.row, tl.int64) * BLOCK_N
+    v_step = tl.cast(v.row, tl.int64) * BLOCK_N
     for n in range(full_low, full_high):
         acc = _dq_step(
             acc, q_tile, do_tile, lse, delta, k_here, v_here, rows, n * BLOCK_N, scale, k, v, at, x,
@@ -212,8 +212,8 @@ def _dkv(
     low, full_low, full_high, end = reach(
         first, tl.minimum(first + BLOCK_N, N), M - N, right, left, M, FULL, BLOCK_M
     )
-    q_step = q.row.to(tl.int64) * BLOCK_M
-    do_step = dout.row.to(tl.int64) * BLOCK_M
+    q_step = tl.cast(q.row, tl.int64) * BLOCK_M
+    do_step = tl.cast(dout.row, tl.int64) * BLOCK_M
     for g in range(GROUP):
         h = kv_h * GROUP + g
         at = Place(b, h, q0, k0, M, N, left, right)

@@ -33,7 +33,6 @@ from kernels.flash_attention.tiles import (
         "GROUP",
         "left",
         "right",
-        "tiles",
         "heads",
         "batches",
     ]

@@ -133,7 +133,6 @@ def _launch(
         *problem.numbers(q, k),
         D=q.shape[-1],
         BLOCK_D=block_d(q.shape[-1]),
-        enable_fp_fusion=True,
         **blocks,
         **constexprs,
     )
@@ -183,6 +182,7 @@ def backward(
     if not q.numel():
         zeros = [None if t is None else torch.zeros_like(t) for t in (problem.bias, problem.sinks)]
         return torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v), zeros[0], zeros[1]
+    lse = lse.contiguous()
     delta = _launch_delta(dout, dlse, q, out)
     scales = (problem.scale * LOG2_E.value, problem.scale)
     given = (q, k, v, dout)

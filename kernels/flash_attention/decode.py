@@ -2,8 +2,8 @@
 """Attention of a few queries over a long cache: the keys are split among programs (flash-decoding).
 
 While a model generates, one query meets thousands of keys. A program a head would leave most of a
-GPU idle, so each program takes one *share* of the keys of one key head, with all queries that read
-it as the rows of one tile (the cache is read once, whatever the number of query heads). Each share
+GPU idle, so each program takes one *share* of the keys of one key head, with the queries that read
+it as the rows of one tile (so that up to 16 query heads read the cache once). Each share
 gives an output of its own and its LSE; a second kernel weighs them:
 
     out = Σ_s exp2(lse_s − lse) · out_s        lse = log₂ Σ_s exp2(lse_s)
@@ -48,27 +48,34 @@ def _decode_share(
     tiles_a_share,
     PAGE: tl.constexpr,
     D: tl.constexpr,
-    BLOCK_R: tl.constexpr,  # rows: GROUP x M, rounded up
+    BLOCK_R: tl.constexpr,  # of the GROUP x M rows
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    kv_h = tl.program_id(0).to(tl.int64)
-    b = tl.program_id(1).to(tl.int64)
-    share = tl.program_id(2)
+    tiles_of_rows = tl.cdiv(GROUP * M, BLOCK_R)
+    kv_heads = H // GROUP
+    first = tl.program_id(0) % tiles_of_rows * BLOCK_R
+    head = tl.program_id(0) // tiles_of_rows  # counts over batch and key heads
+    b = (head // kv_heads).to(tl.int64)
+    kv_h = (head % kv_heads).to(tl.int64)
+    share = tl.program_id(1)
     N = capacity
     if lengths is not None:
         N = tl.minimum(tl.load(lengths + b), capacity)
 
     # Row r is query r mod M of the head r / M of this group.
-    r = tl.arange(0, BLOCK_R)
+    r = first + tl.arange(0, BLOCK_R)
     inside = r < GROUP * M
     i = r % M
     h = kv_h * GROUP + tl.minimum(r // M, GROUP - 1)
     d = tl.arange(0, BLOCK_D)
+    columns = d
+    if q.wide is not None:
+        columns = d.to(tl.int64)
     at = Place(b, h[:, None], 0, 0, M, N, left, right)
     q_rows = q.ptr + b * q.batch + h * q.head + i.to(tl.int64) * q.row
     q_tile = tl.load(
-        q_rows[:, None] + d[None, :] * q.column,
+        q_rows[:, None] + columns[None, :] * q.column,
         mask=inside[:, None] & (d < D)[None, :],
         other=0.0,
     )  # (BLOCK_R, BLOCK_D)
@@ -101,7 +108,7 @@ def _decode_share(
             capacity, at, x, PAGE, D, BLOCK_N, BLOCK_D, True,
         )  # fmt: skip
 
-    batches = tl.num_programs(1)
+    batches = tl.num_programs(0) // (tiles_of_rows * kv_heads)
     row = ((share * batches + b) * H + h) * M + i
     acc *= (1.0 / tl.where(total == 0.0, 1.0, total))[:, None]
     out_mask = inside[:, None] & (d < D)[None, :]
@@ -165,8 +172,11 @@ def _rows_of(keys, inside, table, capacity, at, PAGE: tl.constexpr):
 @triton.jit
 def _load(head, x, block, row, inside, D: tl.constexpr, BLOCK_D: tl.constexpr, MASK: tl.constexpr):
     d = tl.arange(0, BLOCK_D)
+    columns = d
+    if x.wide is not None:
+        columns = d.to(tl.int64)
     rows = head + block * x.batch + row * x.row
-    at = rows[:, None] + d[None, :] * x.column
+    at = rows[:, None] + columns[None, :] * x.column
     if MASK and D != BLOCK_D:
         return tl.load(at, mask=inside[:, None] & (d < D)[None, :], other=0.0)
     if MASK:
@@ -233,21 +243,21 @@ def decode(
     if not out.numel():
         return out, lse
     group = heads // kv_heads
+    block_r = layout.block_m
     sinks = None if problem.sinks is None else problem.sinks.contiguous()
     launch(
         _decode_share,
-        (kv_heads, batch, shares),
+        (-(-group * m // block_r) * kv_heads * batch, shares),
         *(view(q), view(k), view(v), parts, part_lse, lengths, block_table),
         *(sinks, problem.options(q, k), problem.scale * LOG2_E.value),
         *(m, capacity, heads, group, problem.left, problem.right, tiles_a_share),
         PAGE=page if block_table is not None else 1,
         D=d,
-        BLOCK_R=max(16, 1 << (group * m - 1).bit_length()),
+        BLOCK_R=block_r,
         BLOCK_N=block_n,
         BLOCK_D=block_d(d),
         num_warps=layout.num_warps,
         num_stages=layout.num_stages,
-        enable_fp_fusion=True,
     )
     launch(
         _decode_sum,
@@ -256,6 +266,6 @@ def decode(
         D=d,
         BLOCK_S=1 << (shares - 1).bit_length(),
         BLOCK_D=block_d(d),
-        num_warps=4,
+        num_warps=4 if shares * d <= 4096 else 8,
     )
     return out, lse

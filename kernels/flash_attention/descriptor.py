@@ -96,12 +96,15 @@ def _step(
     s = tl.dot(q, tl.trans(k), input_precision="ieee")
     if MASK:
         keys = (start + tl.arange(0, BLOCK_N))[None, :]
-        s = tl.where((keys <= last[:, None]) & (keys >= begin[:, None]), s, float("-inf"))
-    higher = tl.maximum(high, tl.max(s, 1) * scale)
-    origin = higher
-    if MASK:
+        seen = (keys <= last[:, None]) & (keys >= begin[:, None])
+        s = tl.where(seen, s * scale, float("-inf"))
+        higher = tl.maximum(high, tl.max(s, 1))
         origin = tl.where(higher == float("-inf"), 0.0, higher)  # nothing seen yet: no inf - inf
-    p = tl.exp2(s * scale - origin[:, None])
+        p = tl.exp2(s - origin[:, None])
+    else:
+        higher = tl.maximum(high, tl.max(s, 1) * scale)
+        origin = higher
+        p = tl.exp2(s * scale - origin[:, None])
     rescale = tl.exp2(high - origin)
     total = total * rescale + tl.sum(p, 1)
     v = v_descriptor.load([b, kv_h, start, 0]).reshape(BLOCK_N, BLOCK_D)

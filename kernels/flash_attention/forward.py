@@ -80,8 +80,8 @@ def _forward(
     )
     k_here = row_of(k, b, kv_h, k0 + full_low * BLOCK_N)
     v_here = row_of(v, b, kv_h, k0 + full_low * BLOCK_N)
-    k_step = k.row.to(tl.int64) * BLOCK_N
-    v_step = v.row.to(tl.int64) * BLOCK_N
+    k_step = tl.cast(k.row, tl.int64) * BLOCK_N
+    v_step = tl.cast(v.row, tl.int64) * BLOCK_N
     for n in range(full_low, full_high):
         high, total, acc = _step(
             high, total, acc, q_tile, k_here, v_here, rows, n * BLOCK_N, scale, k, v, at, x,

@@ -1,14 +1,13 @@
 """How each kernel is laid out on each machine: one table of tile sizes, warps and stages.
 
 The layouts were chosen from the compiled code, with no GPU: of those whose loops keep everything in
-registers and that have two tiles in flight where there is a choice, the one with the fewest
-instructions a score (``python -m kernels report`` prints both). On a real GPU
+registers (with each option alone) and that have two tiles in flight where there is a choice, the
+one with the fewest instructions a score (``python -m kernels report`` prints both). On a real GPU
 ``with kernels.autotune():`` times the layouts of a row and keeps the fastest.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -16,14 +15,15 @@ import torch
 import triton
 
 # kernel, bytes an element, head dim rounded up to a power of two; then, for each machine, the tile
-# (queries x keys), warps and stages. sm_80 serves its whole instruction set: sm_86, sm_89, sm_120.
+# (queries x keys), warps and stages. The column sm_80 serves its whole instruction set (sm_86, sm_89,
+# sm_120 too), so its tiles fit into the 99 KB of shared memory that the smallest of them have.
 MACHINES = ("sm_80", "sm_90", "sm_100", "gfx942")
 TABLE = """
 forward  2   16  128x128 w8 s2   128x128 w8 s2   128x128 w8 s2   128x64 w4 s2
 forward  2   32  128x128 w8 s2   128x128 w8 s3   128x64 w4 s2    128x64 w4 s2
 forward  2   64  128x128 w8 s2   128x128 w8 s3   128x128 w8 s2   128x64 w4 s2
 forward  2  128  128x64 w8 s2    128x128 w8 s2   128x128 w8 s2   128x64 w4 s2
-forward  2  256  64x64 w8 s2     128x64 w8 s2    128x64 w8 s2    128x64 w4 s2
+forward  2  256  64x32 w8 s2     128x64 w8 s2    128x64 w8 s2    128x64 w4 s2
 forward  4   16  64x32 w8 s2     64x32 w8 s2     64x32 w8 s2     64x32 w4 s1
 forward  4   32  64x32 w8 s2     64x32 w8 s2     64x32 w8 s2     64x32 w4 s1
 forward  4   64  64x32 w8 s2     64x32 w8 s2     64x32 w8 s2     64x32 w4 s1
@@ -33,7 +33,7 @@ dq       2   16  128x64 w4 s2    128x64 w4 s2    128x64 w4 s2    128x64 w4 s1
 dq       2   32  128x32 w4 s2    128x64 w4 s2    128x64 w4 s2    128x64 w4 s1
 dq       2   64  128x32 w4 s2    64x64 w4 s2     128x64 w4 s2    128x64 w4 s1
 dq       2  128  128x32 w8 s2    128x64 w8 s2    128x64 w4 s2    128x64 w4 s1
-dq       2  256  64x64 w8 s2     64x32 w8 s2     64x64 w8 s2     128x32 w4 s1
+dq       2  256  64x32 w8 s1     64x32 w8 s2     64x64 w8 s2     128x32 w4 s1
 dq       4   16  64x32 w8 s1     64x32 w8 s1     64x32 w8 s1     64x32 w4 s1
 dq       4   32  64x32 w8 s1     64x32 w8 s1     64x32 w8 s1     64x32 w4 s1
 dq       4   64  32x32 w8 s1     32x32 w8 s1     32x32 w8 s1     64x32 w4 s1
@@ -43,7 +43,7 @@ dkv      2   16  64x64 w4 s2     64x64 w4 s2     32x128 w4 s2    64x64 w4 s1
 dkv      2   32  32x128 w4 s2    64x64 w4 s2     32x128 w4 s2    64x64 w4 s1
 dkv      2   64  32x128 w8 s2    32x64 w4 s2     32x128 w4 s1    64x64 w4 s1
 dkv      2  128  64x64 w8 s2     32x128 w8 s1    64x64 w8 s1     64x64 w4 s1
-dkv      2  256  64x64 w8 s1     32x32 w8 s1     32x32 w8 s1     32x64 w4 s1
+dkv      2  256  32x32 w8 s1     32x32 w8 s1     32x32 w8 s1     32x64 w4 s1
 dkv      4   16  32x64 w8 s1     32x64 w8 s1     32x64 w8 s1     32x64 w4 s1
 dkv      4   32  32x64 w8 s1     32x64 w8 s1     32x64 w8 s1     32x64 w4 s1
 dkv      4   64  32x32 w8 s1     32x32 w8 s1     32x32 w8 s1     32x64 w4 s1
@@ -62,8 +62,8 @@ dbias    4  256  32x32 w8 s1     16x16 w8 s1     16x16 w8 s1     32x32 w4 s1
 decode   2   16  16x128 w4 s3    16x128 w4 s3    16x128 w4 s3    16x128 w4 s2
 decode   2   32  16x128 w4 s3    16x128 w4 s3    16x128 w4 s3    16x128 w4 s2
 decode   2   64  16x128 w4 s3    16x128 w4 s3    16x128 w4 s3    16x128 w4 s2
-decode   2  128  16x128 w4 s3    16x128 w4 s3    16x128 w4 s3    16x128 w4 s2
-decode   2  256  16x64 w4 s3     16x64 w4 s3     16x64 w4 s3     16x64 w4 s2
+decode   2  128  16x64 w4 s2     16x128 w4 s3    16x128 w4 s3    16x128 w4 s2
+decode   2  256  16x32 w4 s2     16x64 w4 s3     16x64 w4 s3     16x64 w4 s2
 decode   4   16  16x32 w4 s2     16x32 w4 s2     16x32 w4 s2     16x32 w4 s1
 decode   4   32  16x32 w4 s2     16x32 w4 s2     16x32 w4 s2     16x32 w4 s1
 decode   4   64  16x32 w4 s2     16x32 w4 s2     16x32 w4 s2     16x32 w4 s1
@@ -82,7 +82,7 @@ dq       2   16  128x32 w8 s2    128x32 w8 s2    128x32 w8 s2    128x64 w4 s1
 dq       2   32  128x32 w8 s2    128x32 w8 s2    128x32 w8 s2    128x64 w4 s1
 dq       2   64  128x32 w8 s2    128x32 w8 s2    128x32 w8 s2    128x64 w4 s1
 dq       2  128  128x32 w8 s2    128x32 w8 s2    128x32 w8 s2    128x64 w4 s1
-dq       2  256  64x64 w8 s2     128x32 w8 s2    128x32 w8 s2    128x32 w4 s1
+dq       2  256  64x32 w8 s1     128x32 w8 s2    128x32 w8 s2    128x32 w4 s1
 dkv      2   16  32x64 w4 s2     32x64 w4 s2     32x64 w4 s2     64x64 w4 s1
 dkv      2   32  32x64 w4 s2     32x64 w4 s2     32x64 w4 s2     64x64 w4 s1
 dkv      2   64  16x64 w4 s1     32x64 w4 s1     32x64 w4 s1     64x64 w4 s1
@@ -123,7 +123,7 @@ def _rows(table: str) -> Rows:
 LAYOUTS = _rows(TABLE)
 RICH_LAYOUTS = {**LAYOUTS, **_rows(RICH_TABLE)}
 
-_autotuning: ContextVar[bool] = ContextVar("kernels.autotune", default=False)
+_autotuning = 0  # how many blocks of autotune() are open, in whatever thread: autograd has its own
 
 
 def block_d(d: int) -> int:
@@ -137,7 +137,11 @@ def machine_of(device: torch.device) -> str:
         return "sm_80"
     if torch.version.hip:
         return "gfx942"
-    major, _ = torch.cuda.get_device_capability(device)
+    major, minor = torch.cuda.get_device_capability(device)
+    if major < 8:
+        raise ValueError(
+            f"{device}: compute capability {major}.{minor}; the kernels need 8.0 or newer"
+        )
     return {9: "sm_90", 10: "sm_100"}.get(major, "sm_80")
 
 
@@ -155,18 +159,19 @@ def layout_for(kernel: str, q: torch.Tensor, *, rich: bool = False) -> Layout:
 
 @contextmanager
 def autotune() -> Iterator[None]:
-    """Inside, attention times every layout of the table's row on the GPU for each new pair of
-    lengths, and keeps the fastest. Packed sequences keep to the table."""
-    token = _autotuning.set(True)
+    """Inside, attention times every layout of the table's row on the GPU for each new set of
+    sizes, and keeps the fastest. Packed sequences keep to the table."""
+    global _autotuning
+    _autotuning += 1
     try:
         yield
     finally:
-        _autotuning.reset(token)
+        _autotuning -= 1
 
 
 def is_autotuning() -> bool:
     """Whether this runs inside :func:`autotune`."""
-    return _autotuning.get()
+    return _autotuning > 0
 
 
 def autotuned(name: str, kernel: Any, q: torch.Tensor, *, rich: bool) -> Any:
@@ -187,4 +192,4 @@ def _autotuned(name: str, kernel: Any, dtype: torch.dtype, width: int, rich: boo
         )
         for layout in dict.fromkeys(layouts)
     ]
-    return triton.autotune(configs, key=["M", "N"])(kernel)
+    return triton.autotune(configs, key=["M", "N", "H", "GROUP", "right", "D"])(kernel)

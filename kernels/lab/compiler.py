@@ -23,7 +23,7 @@ from triton.runtime.jit import create_function_from_signature
 
 from kernels.lab import gcn, machine_code, sass
 from kernels.lab.control_flow import Instruction, Loop, main_loops, mix, natural_loops
-from kernels.lab.interpreter import resolve
+from kernels.lab.interpreter import LANGUAGE, resolve
 from kernels.lab.occupancy import MACHINES, blocks_per_multiprocessor, occupancy
 
 ARCHITECTURES = tuple(MACHINES)
@@ -241,7 +241,8 @@ def compile_for(
         raise ValueError(f"arch: unknown {arch!r}; known: {', '.join(MACHINES)}")
     function, kwargs = resolve(kernel, args, kwargs)
     source, options, target = _specialised(function, args, kwargs, arch)
-    result: Any = triton.compile(source, target=target, options=options)
+    with LANGUAGE:  # no other thread may be interpreting: it lends triton.language other meanings
+        result: Any = triton.compile(source, target=target, options=options)
     texts = {k: _readable(k, v) for k, v in result.asm.items() if isinstance(v, str)}
     if target.backend == "cuda":
         code, registers, stack = sass.disassemble(result.asm["cubin"])

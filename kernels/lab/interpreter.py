@@ -50,7 +50,7 @@ LAUNCH_OPTIONS = frozenset(
     ]
 )
 _MAX_GRID = (2**31 - 1, 65535, 65535)
-_LOCK = threading.RLock()  # interpreting replaces functions of triton.language for a moment
+LANGUAGE = threading.RLock()  # interpreting replaces functions of triton.language for a moment
 
 
 class interpret:
@@ -89,7 +89,7 @@ class interpret:
         regions += [region_of(name, t) for name, ts in self.memory.items() for t in ts]
         builder = Builder(Memory(function.__name__, regions, int(np.prod(sizes))), sizes)
         homes = {r.name: r for r in regions}
-        with _LOCK, _language(builder) as interpreted, np.errstate(all="ignore"):
+        with LANGUAGE, _language(builder) as interpreted, np.errstate(all="ignore"):
             constexprs = {function.arg_names[i] for i in function.constexprs}
             values = {
                 name: value if name in constexprs else _kernel_value(name, value, homes)

@@ -192,9 +192,13 @@ def compile_attention(
     *,
     options: Options | None = None,
     layout: Layout | None = None,
+    transposed: bool = False,
 ) -> Compiled:
-    """One kernel's code for a long causal call with GQA and the shipped layout."""
+    """One kernel's code for a long causal call with GQA and the shipped layout; ``transposed``:
+    the rows of q, k, v and dout are neighbours in memory."""
     q, kv = example((2, 4, 1024, d), dtype), example((2, 2, 1024, d), dtype)
+    if transposed:
+        q, kv = (t.mT.contiguous().mT for t in (q, kv))
     row = example((2, 4, 1024))
     plain = Options(*[None] * len(Options._fields))
     if kernel == "dbias" and options is None:

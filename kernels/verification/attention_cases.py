@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-LAYOUTS = ("contiguous", "transposed", "padded", "interleaved", "expanded")
+LAYOUTS = ("contiguous", "transposed", "padded", "interleaved", "expanded", "columns first")
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,8 @@ def laid_out(values: torch.Tensor, dtype: torch.dtype, layout: str) -> torch.Ten
         view = empty[:, :h, 1 : t + 1, 3 : d + 3]
     elif layout == "interleaved":  # every second number
         view = empty[:, :h, :t, : 2 * d : 2]
+    elif layout == "columns first":  # a transposed matrix: its rows are neighbours
+        view = torch.full((b, h, d, t), torch.nan, dtype=dtype).mT
     elif layout == "expanded":  # one sequence for the whole batch, stride 0
         return values[:1].to(dtype).expand(b, h, t, d)
     else:

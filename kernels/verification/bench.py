@@ -6,6 +6,7 @@ GPU can beat (the roofline of the operation) and what the main loop allows (its 
 another kernel, add one entry to :data:`OPERATIONS`.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -201,7 +202,14 @@ def measure(
         ours = 0.0
         for name, run in runs.items():
             progress(f"{operation.kernel} {operation.case}: {name}")
-            time = float(triton.testing.do_bench(run, return_mode="median"))
+            try:
+                time = float(triton.testing.do_bench(run, return_mode="median"))
+            except Exception as error:  # one that does not run must not hide the others
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                print(
+                    f"{operation.kernel} {operation.case}: {name} failed: {reason}", file=sys.stderr
+                )
+                continue
             ours = ours or time
             timings.append(_timing(operation, name, time, ours))
         del runs

@@ -167,15 +167,16 @@ def _error(cache: Cache, b: int, out: torch.Tensor, lse: torch.Tensor) -> float:
 
 
 def _cache_bytes(case: DecodeCase) -> int:
-    """Every tile of keys that some query of the sequence sees, once for each key head: not once
-    for each query head, which is the point of the kernel."""
+    """Every tile of keys that some query of the sequence sees, once for each key head and 16 of
+    its queries: not once for each query head, which is the point of the kernel."""
     block = case.block_n or row_of_table("decode", case.dtype, case.d)["sm_80"].block_n
     rows = 0
     for n in case.lengths:
         seen, _ = reference.attention_band(case.m, n, True, case.window)
         touched = seen.any(0).split(block)
         rows += sum(len(part) for part in touched if part.any())
-    return 2 * rows * case.kv_heads * case.d * case.dtype.itemsize
+    times = -(-case.heads // case.kv_heads * case.m // 16)  # tiles of 16 queries
+    return 2 * times * rows * case.kv_heads * case.d * case.dtype.itemsize
 
 
 # ---- what is verified and shipped

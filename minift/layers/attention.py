@@ -160,7 +160,7 @@ def _triton(
         y = kernels.attention(
             q, k, v, causal=causal, scale=scale, dropout_p=dropout_p, **_hidden(mask, q, k)
         )
-    except ImportError as error:
+    except (ImportError, TypeError, ValueError) as error:
         raise InputError(f"backend: 'triton': {error}") from None
     assert isinstance(y, Tensor)  # a pair only with return_lse
     return y

@@ -258,3 +258,42 @@ def test_another_number_of_parameters() -> None:
             ValueError, match="state_dict: expected a dict with state, param_groups"
         ):
             kernels.AdamW(parameters([(3,)])).load_state_dict(broken)
+
+
+def _after_a_step(dtype: torch.dtype = torch.float32) -> tuple[torch.nn.Parameter, kernels.AdamW]:
+    p = torch.nn.Parameter(torch.ones(4, dtype=dtype))
+    optimizer = kernels.AdamW([p], lr=1e-3)
+    p.grad = torch.ones_like(p)
+    optimizer.step()
+    return p, optimizer
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        (torch.zeros(8)[::2], ValueError, "parameter 0 of shape .* is a strided view"),
+        (torch.ones(4, dtype=torch.float64), TypeError, "parameter 0 is torch.float64"),
+        (torch.ones(4, dtype=torch.bfloat16), TypeError, "was not at its first step"),
+        (torch.ones(8), ValueError, r"parameter 0 has shape \(8,\), its state \(4,\)"),
+    ],
+    ids=["strided", "fp64", "bf16", "longer"],
+)
+def test_a_parameter_that_is_no_longer_what_it_was(
+    data: torch.Tensor, error: type, message: str
+) -> None:
+    p, optimizer = _after_a_step()
+    before = data.clone()
+    p.grad = None
+    p.data = data
+    p.grad = torch.ones_like(p)
+    with pytest.raises(error, match=message):
+        optimizer.step()
+    assert torch.equal(p, before)
+
+
+def test_parameters_that_share_memory_are_refused() -> None:
+    p = torch.nn.Parameter(torch.ones(40))
+    with pytest.raises(ValueError, match="parameters 0 and 1 share memory"):
+        kernels.AdamW([p, torch.nn.Parameter(p.detach()[20:])])
+    flat = torch.ones(40)
+    kernels.AdamW([torch.nn.Parameter(flat[:20]), torch.nn.Parameter(flat[20:])])

@@ -1,5 +1,7 @@
 """The table of layouts, autotuning with it, and the forward pass with tensor descriptors."""
 
+import threading
+
 import pytest
 import torch
 from triton.runtime.autotuner import Autotuner
@@ -9,6 +11,7 @@ from kernels.flash_attention import layouts
 from kernels.flash_attention.call import EVERYWHERE, Problem, forward
 from kernels.flash_attention.descriptor import fits, forward_descriptor
 from kernels.flash_attention.layouts import LAYOUTS, MACHINES, RICH_LAYOUTS, Layout, layout_for
+from kernels.verification.attention import compile_attention
 
 KERNELS = ("forward", "dq", "dkv", "dbias", "decode")
 
@@ -54,6 +57,9 @@ def test_the_machine_of_a_device(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert layouts.machine_of(torch.device("cuda")) == machine
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    with pytest.raises(ValueError, match=r"capability 7\.5; the kernels need 8\.0 or newer"):
+        layouts.machine_of(torch.device("cuda"))
     monkeypatch.setattr(torch.version, "hip", "6.4")
     assert layouts.machine_of(torch.device("cuda")) == "gfx942"
     assert layouts.machine_of(torch.device("cpu")) == "sm_80"
@@ -147,3 +153,27 @@ def test_descriptors_refuse_strides_they_cannot_use() -> None:
     with pytest.raises(ValueError, match="k: a descriptor needs stride 1 in the last dimension"):
         forward_descriptor(q, k.mT.contiguous().mT, v, Problem(0.3), SMALL)
     assert layout_for("forward", q) == LAYOUTS["forward", 4, 32]["sm_80"]
+
+
+@pytest.mark.parametrize("kernel", ["forward", "dq", "dkv"])
+def test_the_first_column_fits_the_smallest_of_its_cards(kernel: str) -> None:
+    """sm_86 has 100 KB of shared memory where sm_80 has 164."""
+    layout = layouts.row_of_table(kernel, torch.float16, 256)["sm_80"]
+    compiled = compile_attention(kernel, torch.float16, 256, "sm_86", layout=layout)
+    assert compiled.blocks_per_multiprocessor >= 1 and compiled.spills_in_loop == 0
+
+
+@pytest.mark.parametrize("kernel", ["forward", "dq", "dkv", "dbias"])
+def test_rows_that_are_neighbours_in_memory_compile(kernel: str) -> None:
+    """A row stride of 1 is a constant to the compiler: views like (B, H, D, T) transposed."""
+    compiled = compile_attention(kernel, torch.float16, 16, "sm_90", transposed=True)
+    assert compiled.registers > 0
+
+
+def test_autotuning_reaches_the_thread_of_autograd() -> None:
+    found = []
+    with kernels.autotune():
+        thread = threading.Thread(target=lambda: found.append(layouts.is_autotuning()))
+        thread.start()
+        thread.join()
+    assert found == [True] and not layouts.is_autotuning()

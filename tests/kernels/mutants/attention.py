@@ -163,7 +163,7 @@ _FORWARD = {
     "heads and batch swapped": ("b = (head // H).to", "b = (head % H).to"),
     "batch in 32 bits": ("b = (head // H).to(tl.int64)", "b = head // H"),
     "head in 32 bits": ("h = (head % H).to(tl.int64)", "h = head % H"),
-    "steps in 32 bits": ("k_step = k.row.to(tl.int64) * BLOCK_N", "k_step = k.row * BLOCK_N"),
+    "steps in 32 bits": ("k_step = tl.cast(k.row, tl.int64) * BLOCK_N", "k_step = k.row * BLOCK_N"),
     "v walks with the stride of k": ("v_here += v_step", "v_here += k_step"),
     "last tile of keys left out": (
         "first, tl.minimum(first + BLOCK_M, M)", "first, tl.minimum(first + 1, M)"
