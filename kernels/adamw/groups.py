@@ -75,7 +75,7 @@ def check_apart(params: list[torch.Tensor]) -> None:
     for (device, _, end, i), (other, start, _, j) in pairwise(places):
         if device == other and start < end:
             raise ValueError(
-                f"parameters {min(i, j)} and {max(i, j)} share memory; give it to the optimiser once"
+                f"parameters {min(i, j)} and {max(i, j)} share memory; give it only once"
             )
 
 

@@ -15,8 +15,8 @@ import torch
 import triton
 
 # kernel, bytes an element, head dim rounded up to a power of two; then, for each machine, the tile
-# (queries x keys), warps and stages. The column sm_80 serves its whole instruction set (sm_86, sm_89,
-# sm_120 too), so its tiles fit into the 99 KB of shared memory that the smallest of them have.
+# (queries x keys), warps and stages. The column sm_80 serves its whole instruction set (sm_86,
+# sm_89 and sm_120 too), so its tiles fit into the 99 KB of shared memory that the smallest have.
 MACHINES = ("sm_80", "sm_90", "sm_100", "gfx942")
 TABLE = """
 forward  2   16  128x128 w8 s2   128x128 w8 s2   128x128 w8 s2   128x64 w4 s2

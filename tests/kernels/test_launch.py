@@ -40,4 +40,5 @@ def test_other_devices_get_the_kernel_itself_on_their_own_device(
     monkeypatch.setattr(torch.cuda, "device", current)
     out = torch.zeros(8, device="meta")
     launch(Kernel(), (5,), 1, out, memory={"more": [out]}, N=8, num_warps=2)
-    assert seen == [("enter", out.device), ((5,), {"N": 8, "num_warps": 2}), ("leave", out.device)]
+    options = {"N": 8, "num_warps": 2, "enable_fp_fusion": True}
+    assert seen == [("enter", out.device), ((5,), options), ("leave", out.device)]
