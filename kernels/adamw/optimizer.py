@@ -1,12 +1,13 @@
 """``kernels.AdamW``: the optimiser over the kernels of this package."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from kernels.adamw import groups as group_checks
 from kernels.adamw.constants import step_constants
+from kernels.adamw.control import Control, capturing, new_control, on_cuda, scalar_on
 from kernels.adamw.groups import (
     FLAGS,
     check_apart,
@@ -27,14 +28,6 @@ from kernels.adamw.state import (
 from kernels.adamw.table import Batch, Row, Uploads
 
 Ready = tuple[torch.Tensor, dict[str, Any], int]  # parameter, its group, its number
-
-
-class Control(NamedTuple):
-    """What a device knows about the step, one element each."""
-
-    norm: torch.Tensor
-    skip: torch.Tensor
-    skipped: torch.Tensor
 
 
 class AdamW(torch.optim.Optimizer):
@@ -139,7 +132,13 @@ class AdamW(torch.optim.Optimizer):
 
         fp32, on the device; the next step overwrites it. ``None`` when nothing asked for it.
         """
+        if not self._measures:
+            return None
         return next((c.norm.reshape(()) for c in self._control.values()), None)
+
+    @property
+    def _measures(self) -> bool:
+        return self.max_grad_norm is not None or self.skip_nonfinite
 
     @property
     def skipped(self) -> torch.Tensor:
@@ -212,13 +211,13 @@ class AdamW(torch.optim.Optimizer):
     ) -> bool:
         """Whether the host cannot know the constants of this step without waiting."""
         capturable = any(group["capturable"] for group in self.param_groups)
-        if not capturable and _capturing():
+        if not capturable and capturing():
             raise RuntimeError("step() in a CUDA graph needs an AdamW with capturable=True")
         return (
             capturable
             or self.skip_nonfinite
             or not all(x is None for x in (self.max_grad_norm, scale, found_inf))
-            or any(_on_cuda(group["lr"]) for group in self.param_groups)
+            or any(on_cuda(group["lr"]) for group in self.param_groups)
         )
 
     def _batches(
@@ -292,7 +291,7 @@ class AdamW(torch.optim.Optimizer):
         scale: torch.Tensor | float | None,
         found_inf: torch.Tensor | None,
     ) -> None:
-        measured = self.max_grad_norm is not None or self.skip_nonfinite
+        measured = self._measures
         skips = self.skip_nonfinite or found_inf is not None
         parts = [batch.partial_norms() for batch, _ in batches] if measured else []
         for batch, groups in batches:
@@ -302,8 +301,8 @@ class AdamW(torch.optim.Optimizer):
                 groups,
                 partials=torch.cat(here) if measured else None,
                 max_norm=self.max_grad_norm,
-                grad_scale=_scalar_on(scale, batch.device),
-                found_inf=_scalar_on(found_inf, batch.device),
+                grad_scale=scalar_on(scale, batch.device),
+                found_inf=scalar_on(found_inf, batch.device),
                 norm=control.norm if measured else None,
                 skip=control.skip if skips else None,
                 skipped=control.skipped if skips else None,
@@ -312,9 +311,7 @@ class AdamW(torch.optim.Optimizer):
 
     def _control_of(self, device: torch.device) -> Control:
         if device not in self._control:
-            integers = torch.zeros((2, 1), dtype=torch.int32, device=device)
-            norm = torch.full((1,), torch.nan, device=device)
-            self._control[device] = Control(norm, *integers.unbind())
+            self._control[device] = new_control(device)
         return self._control[device]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -346,20 +343,3 @@ class AdamW(torch.optim.Optimizer):
 
     def _adopt_group(self, group: dict[str, Any]) -> None:
         group.pop("block_size", None)
-
-
-def _capturing() -> bool:
-    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
-
-
-def _on_cuda(value: Any) -> bool:
-    return isinstance(value, torch.Tensor) and value.device.type != "cpu"
-
-
-def _scalar_on(value: torch.Tensor | float | None, device: torch.device) -> torch.Tensor | None:
-    """One fp32 element on the device."""
-    if value is None:
-        return None
-    if isinstance(value, torch.Tensor):
-        return value.to(device, torch.float32, non_blocking=True).reshape(1)
-    return torch.full((1,), float(value), device=device)

@@ -252,3 +252,13 @@ def test_another_layout_of_memory() -> None:
     assert (a["exp_avg"] - b["exp_avg"]).abs().max() < 0.0071 * a["exp_avg"].abs().max()
     twin = copy.deepcopy(ours)
     assert twin.block_size == 32 and twin.min_8bit_size == 0
+
+
+def test_the_fp32_state_keeps_the_master_weights() -> None:
+    p = torch.nn.Parameter(torch.randn(5000, dtype=torch.bfloat16))
+    optimizer = kernels.AdamW8bit([p], lr=1e-3)
+    p.grad = torch.randn_like(p)
+    optimizer.step()
+    state = optimizer.state_dict_fp32()["state"][0]
+    assert torch.equal(state["master"], optimizer.state[p]["master"])
+    assert state["exp_avg"].dtype == torch.float32

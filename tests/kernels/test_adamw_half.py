@@ -260,3 +260,13 @@ def test_fp32_parameters_are_not_rounded() -> None:
         ours.step()
     kernels.AdamW(theirs).step()
     assert torch.equal(mine[0], theirs[0]) and report.kernels == ["_adamw"]
+
+
+def test_each_tensor_is_rounded_by_numbers_of_its_own() -> None:
+    """Two equal tensors with equal gradients: the same draws would round them alike."""
+    a, b = (torch.nn.Parameter(torch.ones(400, dtype=torch.bfloat16)) for _ in range(2))
+    optimizer = kernels.AdamW([a, b], lr=1e-3, stochastic_rounding=True)
+    for p in (a, b):
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    assert not torch.equal(a, b) and a.unique().numel() == b.unique().numel() == 2

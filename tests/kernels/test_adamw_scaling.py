@@ -228,9 +228,17 @@ def test_nothing_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_graph_needs_capturable(monkeypatch: pytest.MonkeyPatch) -> None:
     from kernels.adamw import optimizer
 
-    monkeypatch.setattr(optimizer, "_capturing", lambda: True)
+    monkeypatch.setattr(optimizer, "capturing", lambda: True)
     mine = parameters([(3,)])
     mine[0].grad = torch.ones(3)
     with pytest.raises(RuntimeError, match="needs an AdamW with capturable=True"):
         kernels.AdamW(mine).step()
     kernels.AdamW(mine, capturable=True).step()
+
+
+def test_no_norm_where_nothing_asked_for_one() -> None:
+    p = torch.nn.Parameter(torch.ones(4))
+    p.grad = torch.ones(4)
+    optimizer = kernels.AdamW([p], lr=1e-3, capturable=True)
+    optimizer.step()
+    assert optimizer.grad_norm is None
