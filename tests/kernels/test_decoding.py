@@ -161,3 +161,13 @@ def test_a_case_measures_something() -> None:
     """The check itself: a cache with other values does not pass."""
     good = DecodeCase()
     assert 0 < check_decode(good).ratio < 1
+
+
+def test_columns_far_apart_in_memory() -> None:
+    """Offsets within one tile that need 64 bits: the pages in between are never touched."""
+    q, k, v = tensors(n=4, batch=1, heads=1, kv_heads=1, d=8)
+    step = 2**31 // 7
+    room = torch.empty(8 * step, dtype=torch.float16)
+    far = room.as_strided((1, 1, 4, 8), (0, 0, 1, step)).copy_(k)
+    found = kernels.decode_attention(q.half(), far, v.half())
+    assert torch.equal(found, kernels.decode_attention(q.half(), k.half(), v.half()))
