@@ -1,10 +1,14 @@
 """The same model under kernels.AdamW and under torch.optim.AdamW, for the tests of the former."""
 
+import math
+from itertools import product
+from types import ModuleType
 from typing import Any
 
 import torch
 
 import kernels
+import kernels.adamw
 from kernels.verification.adamw_bounds import FUSES
 
 SHAPES = [(1,), (1023,), (1024,), (1025,), (), (0,), (37, 5), (2, 3, 4)]
@@ -77,3 +81,36 @@ def snapshot(optimizer: Any) -> list[torch.Tensor]:
 
 def same_bits(before: list[torch.Tensor], after: list[torch.Tensor]) -> bool:
     return len(before) == len(after) and all(map(torch.equal, before, after))
+
+
+def rates_in_tensors_are_those_of_their_groups(package: ModuleType = kernels.adamw) -> bool:
+    """Whether two groups of several parameters give the same bits with rates in tensors as with
+    the same numbers (powers of 2, which fp32 holds exactly)."""
+    results = []
+    for kind in (float, torch.tensor):
+        params = parameters([(3,), (5,), (4,), (6,), (2,)])
+        groups = [
+            {"params": params[:3], "lr": kind(2.0**-7)},
+            {"params": params[3:], "lr": kind(2.0**-9)},
+        ]
+        optimizer = package.optimizer.AdamW(groups, capturable=True)
+        set_gradients(params, params, 0)
+        optimizer.step()
+        results.append(snapshot(optimizer))
+    return same_bits(*results)
+
+
+def skips_what_it_finds_and_what_it_is_told(package: ModuleType = kernels.adamw) -> bool:
+    """Whether a step is skipped when its gradients hold an inf, when ``found_inf`` says that
+    somebody else has found one, and never without either."""
+    for gradient, told in product((1.0, math.inf), (0.0, 1.0)):
+        (p,) = parameters([(3,)])
+        p.grad = torch.full_like(p, gradient)
+        optimizer = package.optimizer.AdamW([p], skip_nonfinite=True)
+        optimizer.found_inf = torch.tensor([told])
+        before = p.detach().clone()
+        optimizer.step()
+        bad = gradient == math.inf or told != 0
+        if torch.equal(p, before) != bad or int(optimizer.skipped) != bad:
+            return False
+    return True

@@ -1,11 +1,13 @@
 """What the tests of attention share: inputs, and kernels and fp64 reference side by side."""
 
+from types import ModuleType
 from typing import Any
 
 import torch
 
 import kernels
 from kernels import reference
+from kernels.flash_attention import arguments
 from kernels.verification.attention import AttentionCase, check_attention
 
 Pairs = dict[str, tuple[torch.Tensor, torch.Tensor]]  # name -> what the kernels give, what is exact
@@ -98,3 +100,35 @@ def assert_close(pairs: Pairs, tolerance: float = 1e-5) -> None:
         size = max(1.0, float(exact[finite].abs().max())) if finite.any() else 1.0
         error = (found - exact)[finite].abs().max() if finite.any() else torch.zeros(())
         assert error <= tolerance * size, (name, float(error), size)
+
+
+def looks_once_at_each_version(checks: ModuleType = arguments) -> bool:
+    """Whether a tensor's values are looked at once, and once more after a change: on a GPU each
+    look waits for the device."""
+    seen: list[float] = []
+
+    def look(tensor: torch.Tensor) -> str:
+        seen.append(float(tensor))
+        return ""
+
+    tensor = torch.tensor(0.0)
+    for value in (1.0, 2.0):
+        tensor.fill_(value)
+        for _ in range(2):
+            checks.once(("tensor",), tensor, look)
+    return seen == [1.0, 2.0]
+
+
+def numbers_stay_finite_in_base_2(checks: ModuleType = arguments) -> bool:
+    """Whether a scale or soft-cap is refused when log2(e) times it is infinite in fp32."""
+    largest = torch.finfo(torch.float32).max
+
+    def accepted(scale: float, softcap: float | None) -> bool:
+        try:
+            checks.check_numbers(scale, None, softcap, 0.0)
+        except ValueError:
+            return False
+        return True
+
+    refused = not accepted(-largest / 1.4, None) and not accepted(1.0, largest / 1.4)
+    return refused and accepted(-largest / 2, largest / 2)

@@ -5,7 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from adamw_twins import assert_equal, copy_values, parameters, set_gradients, twins
+from adamw_twins import (
+    assert_equal,
+    copy_values,
+    parameters,
+    rates_in_tensors_are_those_of_their_groups,
+    set_gradients,
+    twins,
+)
 
 import kernels
 from kernels.lab import check
@@ -178,6 +185,10 @@ def test_a_learning_rate_in_a_tensor(capturable: bool) -> None:
         ours.step()
         other.step()
     assert_equal(mine, theirs, ours, other, 4)
+
+
+def test_a_learning_rate_in_a_tensor_for_each_group() -> None:
+    assert rates_in_tensors_are_those_of_their_groups()
 
 
 def test_training_a_model_by_closure() -> None:

@@ -4,7 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from adamw_twins import parameters, same_bits, set_gradients, snapshot
+from adamw_twins import (
+    parameters,
+    same_bits,
+    set_gradients,
+    skips_what_it_finds_and_what_it_is_told,
+    snapshot,
+)
 
 import kernels
 from kernels.adamw.constants import step_constants
@@ -234,6 +240,10 @@ def test_a_graph_needs_capturable(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RuntimeError, match="needs an AdamW with capturable=True"):
         kernels.AdamW(mine).step()
     kernels.AdamW(mine, capturable=True).step()
+
+
+def test_an_inf_is_found_beside_a_scaler_that_found_none() -> None:
+    assert skips_what_it_finds_and_what_it_is_told()
 
 
 def test_no_norm_where_nothing_asked_for_one() -> None:

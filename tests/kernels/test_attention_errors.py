@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from attention_helpers import draw
+from attention_helpers import draw, looks_once_at_each_version, numbers_stay_finite_in_base_2
 
 import kernels
 
@@ -76,6 +76,8 @@ NUMBERS: dict[str, Wrong] = {
     "scale NaN": ({"scale": NAN}, ValueError, "scale: expected.*finite in fp32, got nan"),
     "scale inf": ({"scale": -INF}, ValueError, "scale: expected.*finite in fp32, got -inf"),
     "scale infinite in fp32": ({"scale": 1e39}, ValueError, "scale: expected.*fp32, got 1e"),
+    "scale infinite in base 2": ({"scale": 2.5e38}, ValueError, "scale: expected.*got 2.5e"),
+    "softcap infinite in base 2": ({"softcap": 2.5e38}, ValueError, "softcap: expected.*got 2.5e"),
     "a very large scale": ({"scale": 10**400}, ValueError, "scale: expected.*finite in fp32"),
     "softcap infinite in fp32": ({"softcap": 1e39}, ValueError, "softcap: expected.*got 1e"),
     "scale in words": ({"scale": "0.1"}, TypeError, "scale: expected a number, got str"),
@@ -213,6 +215,14 @@ def test_boundaries_are_looked_at_again_for_another_length(
             kernels.attention(Q, K, V, **PACKED)
     finally:
         PACKED["cu_seqlens_k"][2] = 8
+
+
+def test_values_are_looked_at_once_after_each_change() -> None:
+    assert looks_once_at_each_version()
+
+
+def test_numbers_up_to_the_largest_in_base_2() -> None:
+    assert numbers_stay_finite_in_base_2()
 
 
 def test_a_window_longer_than_any_sequence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,12 +46,21 @@ def test_opcheck_forward(name: str) -> None:
     torch.library.opcheck(operators.attention_forward, (*qkv, *fields))
 
 
-@pytest.mark.parametrize("name", ["plain", "transposed bias", "half-precision bias", "packed"])
-def test_opcheck_backward(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "bias_gradient"),
+    [
+        ("plain", True),
+        ("bias", False),
+        ("transposed bias", True),
+        ("half-precision bias", True),
+        ("packed", True),
+    ],
+)
+def test_opcheck_backward(name: str, bias_gradient: bool) -> None:
     qkv, fields = arguments(name)
     out, lse = operators.attention_forward(*qkv, *fields)
     dlse = None if name == "plain" else normal(*lse.shape)
-    given = (normal(*out.shape), dlse, *qkv, out, lse, *fields, True)
+    given = (normal(*out.shape), dlse, *qkv, out, lse, *fields, bias_gradient)
     torch.library.opcheck(operators.attention_backward, given)
 
 

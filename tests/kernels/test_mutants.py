@@ -48,6 +48,28 @@ def test_every_mutant_is_killed(family: str, bug: str, tmp_path: Path) -> None:
     kill(family, bug, tmp_path)
 
 
+MADE_UP = {
+    "a name that is not there": ("tl.sum(g * g)", "tl.sum(g * gg)", NameError, "gg"),
+    "blocks that do not fit": (
+        "tl.sum(g * g)", "tl.sum(g * tl.arange(0, 2))", ValueError, "incompatible"
+    ),
+    "another number of arguments": ("    partials,", "    partials, more,", TypeError, "missing"),
+    "in several places": ("tl.load", "tl.store", AssertionError, r"once, found it \d+ times"),
+    "nowhere": ("tl.lode", "tl.load", AssertionError, "once, found it 0 times"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bug", MADE_UP)
+def test_code_that_does_not_run_is_not_killed(
+    bug: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is a bug that is not one change in one place."""
+    old, new, error, words = MADE_UP[bug]
+    monkeypatch.setitem(FAMILIES["adamw"].MUTANTS, bug, mutants.Mutant("norm.py", old, new))
+    with pytest.raises(error, match=words):
+        kill("adamw", bug, tmp_path)
+
+
 def kill(family: str, bug: str, folder: Path) -> None:
     module = FAMILIES[family]
     before = vars(kernels).get(module.PACKAGE)

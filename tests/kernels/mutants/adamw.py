@@ -3,6 +3,10 @@
 from types import ModuleType
 
 import torch
+from adamw_twins import (
+    rates_in_tensors_are_those_of_their_groups,
+    skips_what_it_finds_and_what_it_is_told,
+)
 
 from kernels.verification.adamw import AdamWCase, check_adamw
 from kernels.verification.adamw_training import TrainingCase, check_constants, check_training
@@ -84,6 +88,10 @@ _BUGS: dict[str, dict[str, tuple[str, str]]] = {
         "inf and NaN not looked for": (
             "bad += tl.sum(tl.load(partials", "bad += 0 * tl.sum(tl.load(partials"
         ),
+        "only what somebody else has found": (
+            "bad += tl.load(found_inf)", "bad = tl.load(found_inf)"
+        ),
+        "only what it finds itself": ("bad += tl.load(found_inf)", "bad += 0 * tl.load(found_inf)"),
     },
     "norm.py": {
         "sum of magnitudes": ("tl.sum(g * g)", "tl.sum(tl.abs(g))"),
@@ -117,6 +125,7 @@ _BUGS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "alignment promised but not there": ("address % 16 == 0", "address % 2 == 0"),
         "the last piece left out": ("triton.cdiv(n, block) for", "max(n // block, 1) for"),
+        "groups of one parameter each": ("first = last", "first += 1"),
         "8-bit seen as fp32": ("self.exp_avg.dtype == torch.uint8", "False"),
     },
     "optimizer.py": {
@@ -149,5 +158,7 @@ def survives(package: ModuleType) -> bool:
     return (
         all(check_adamw(case, package).passed for case in STEPS)
         and check_constants(package)
+        and rates_in_tensors_are_those_of_their_groups(package)
+        and skips_what_it_finds_and_what_it_is_told(package)
         and all(check_training(case, package).passed for case in TRAINING)
     )

@@ -14,7 +14,7 @@ import math
 from types import ModuleType
 
 import torch
-from attention_helpers import draw
+from attention_helpers import draw, looks_once_at_each_version, numbers_stay_finite_in_base_2
 from attention_offsets import far_apart
 
 from kernels.verification.attention import AttentionCase, check_attention
@@ -263,6 +263,14 @@ _CALL = {
     ),
 }  # fmt: skip
 
+_ARGUMENTS = {
+    "looks again at what has changed once": (
+        "answered[question] = tensor._version", "answered[question] = 0"
+    ),
+    "never looks again": ("answered.get(question) == tensor._version", "question in answered"),
+    "no room for log2(e)": ("torch.finfo(torch.float32).max / 2", "torch.finfo(torch.float32).max"),
+}  # fmt: skip
+
 _BUGS = {
     "scores.py": _SCORES,
     "tiles.py": _TILES,
@@ -270,6 +278,7 @@ _BUGS = {
     "backward.py": _BACKWARD,
     "bias_gradient.py": _BIAS_GRADIENT,
     "call.py": _CALL,
+    "arguments.py": _ARGUMENTS,
 }
 MUTANTS = {name: Mutant(file, *bug) for file, bugs in _BUGS.items() for name, bug in bugs.items()}
 
@@ -305,6 +314,8 @@ def survives(package: ModuleType) -> bool:
     return (
         all(check_attention(case, package).passed for case in CASES)
         and _blind_rows_are_zero(package)
+        and looks_once_at_each_version(package.arguments)
+        and numbers_stay_finite_in_base_2(package.arguments)
         and all(far_apart(package, what) for what in ("batches", "heads", "rows of a tile", "bias"))
     )
 

@@ -13,8 +13,14 @@ _BUGS = {
     "lengths of the first sequence": ("tl.load(lengths + b)", "tl.load(lengths)"),
     "GQA by % instead of //": ("kv_h * GROUP + tl.minimum(r // M, GROUP - 1)", "kv_h + tl.minimum(r // M, GROUP - 1)"),
     "rows in the order query, head": ("    i = r % M\n", "    i = r // GROUP % M\n"),
-    "sink in every share": ("share == 0", "share >= 0"),
-    "sink in no share": ("share == 0", "share == 99"),
+    "sink in every share": (
+        "share == 0, sink, high)\n        total += tl.where(share == 0",
+        "share >= 0, sink, high)\n        total += tl.where(share >= 0",
+    ),
+    "sink in no share": (
+        "share == 0, sink, high)\n        total += tl.where(share == 0",
+        "share == 99, sink, high)\n        total += tl.where(share == 99",
+    ),
     "sink not in the total": ("total += tl.where(share == 0, 1.0, 0.0)", "total += 0.0"),
     "sink in natural logarithm": ("to(tl.float32) * LOG2_E\n        high", "to(tl.float32)\n        high"),
     "first tile of a share lost": ("low = tl.minimum(tl.maximum(low, mine),", "low = tl.minimum(tl.maximum(low, mine + 1),"),

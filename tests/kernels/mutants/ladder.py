@@ -63,12 +63,20 @@ _BUGS = {
     },
     "attention.py": {
         "accumulator not rescaled": (
-            "tl.dot(p.to(v.dtype), v, acc * rescale",
-            "tl.dot(p.to(v.dtype), v, acc + 0 * rescale",
+            'acc * rescale[:, None], input_precision="ieee")\n        high',
+            'acc, input_precision="ieee")\n        high',
+        ),
+        "accumulator not rescaled in v5": (
+            'acc * rescale[:, None], input_precision="ieee")\n    return',
+            'acc, input_precision="ieee")\n    return',
         ),
         "keys past the end get a weight": (
-            "s = tl.where((keys < N)[None, :], s,",
-            "s = tl.where((keys < N + 1)[None, :], s,",
+            '(keys < N)[None, :], s, float("-inf"))\n    p =',
+            '(keys < N + 1)[None, :], s, float("-inf"))\n    p =',
+        ),
+        "keys past the last tile get a weight": (
+            '(keys < N)[None, :], s, float("-inf"))\n        higher',
+            '(keys < N + 1)[None, :], s, float("-inf"))\n        higher',
         ),
         "< for <= on the causal edge": ("<= last[:, None]", "< last[:, None]"),
         "unmasked loop goes too far": (
@@ -84,7 +92,18 @@ _BUGS = {
             "needed = N",
         ),
         "natural exponent of a base-2 score": ("p = tl.exp2(s - higher", "p = tl.exp(s - higher"),
-        "head offset of q for k": ("_rows(k_ptr + head * N * D", "_rows(k_ptr + head * M * D"),
+        "head offset of q for k in v1": (
+            "_rows(k_ptr + head * N * D, keys, N, D)\n    s =",
+            "_rows(k_ptr + head * M * D, keys, N, D)\n    s =",
+        ),
+        "head offset of q for k in v2": (
+            "_rows(k_ptr + head * N * D, keys, N, D)\n    v =",
+            "_rows(k_ptr + head * M * D, keys, N, D)\n    v =",
+        ),
+        "head offset of q for k in v3": (
+            "_rows(k_ptr + head * N * D, keys, N, D)\n        s =",
+            "_rows(k_ptr + head * M * D, keys, N, D)\n        s =",
+        ),
         "scores stored in 16 bits": (
             "torch.empty(b, h, m, n, device",
             "torch.empty(b, h, m, n, dtype=q.dtype, device",

@@ -121,3 +121,9 @@ exercise.slip(
     "return layers * length * (2 * kv_heads * head_dim * dtype.itemsize + 4 * heads)",
     "Scores are counted, too: they stay in registers.",
 )
+exercise.slip(
+    "heads_of_a_group",
+    "layers * kv_heads",
+    "layers * (heads // kv_heads)",
+    "heads // kv_heads query heads share one key head: the cache holds kv_heads of them.",
+)

@@ -118,3 +118,12 @@ exercise.slip(
     "return -(-most // block_n) - 1, -(-most // block_n)",
     "Not just the last tile needs a mask: with block_m > block_n the diagonal crosses several.",
 )
+
+FRACTIONS = "`/` gives fractions of tiles: a program walks over whole ones, so divide with `//`."
+exercise.slip(
+    "fractions_of_tiles",
+    "least // block_n, -(-most // block_n)",
+    "least / block_n, most / block_n",
+    FRACTIONS,
+)
+exercise.slip("a_fraction_full", "least // block_n", "least / block_n", FRACTIONS)

@@ -119,3 +119,12 @@ exercise.slip(
     "dp * ~keep / (1 - rate)",
     "The mask is turned round: keep is True where a weight is kept.",
 )
+exercise.slip(
+    "dropped_weights_throughout",
+    "    delta = (p * dp).sum(1, keepdim=True)\n    return p * (dp - delta)\n",
+    "    met = p * keep / (1 - rate)\n"
+    "    delta = (met * dp).sum(1, keepdim=True)\n"
+    "    return met * (dp - delta)\n",
+    "Both factors are the dropped weights now: softmax comes before dropout, so its gradient is "
+    "made of p, here and in delta.",
+)

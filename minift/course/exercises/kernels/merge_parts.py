@@ -156,3 +156,27 @@ exercise.slip(
     "lse",
     "A query that sees nothing gives -inf - -inf, which is NaN: take 0 off instead.",
 )
+exercise.slip(
+    "base_two",
+    """    lse = torch.logaddexp(lse_1, lse_2)
+    origin = torch.where(lse == -torch.inf, 0.0, lse)
+    share_1 = torch.exp(lse_1 - origin)[:, None]
+    share_2 = torch.exp(lse_2 - origin)[:, None]
+""",
+    """    lse = torch.logaddexp2(lse_1, lse_2)
+    origin = torch.where(lse == -torch.inf, 0.0, lse)
+    share_1 = torch.exp2(lse_1 - origin)[:, None]
+    share_2 = torch.exp2(lse_2 - origin)[:, None]
+""",
+    "That is base 2, as inside the kernels: these LSEs are natural logarithms, so exp and log.",
+)
+exercise.slip(
+    "shares_in_base_two",
+    """torch.exp(lse_1 - origin)[:, None]
+    share_2 = torch.exp(lse_2 - origin)[:, None]
+""",
+    """torch.exp2(lse_1 - origin)[:, None]
+    share_2 = torch.exp2(lse_2 - origin)[:, None]
+""",
+    "The shares are powers of 2 of a natural logarithm: torch.exp, not torch.exp2.",
+)

@@ -176,3 +176,15 @@ exercise.slip(
     "tl.exp(x - high)",
     "The weights are not divided by their sum: a row has to add up to 1.",
 )
+exercise.slip(
+    "maximum_not_taken_off",
+    """        higher = tl.maximum(high, tl.max(x, 0))
+        origin = tl.where(higher == float("-inf"), 0.0, higher)
+        total = total * tl.exp(high - origin) + tl.sum(tl.exp(x - origin), 0)
+        high = higher
+""",
+    """        total += tl.sum(tl.exp(x), 0)
+        high = 0.0
+""",
+    "No maximum is taken off: exp(x) overflows in fp32 as soon as x is above 88.7.",
+)
