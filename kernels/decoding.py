@@ -1,16 +1,13 @@
 """Attention for generation: one or a few new queries against a cache, contiguous or paged."""
 
-import math
-
 import torch
 
 from kernels.flash_attention import arguments
-from kernels.flash_attention.call import EVERYWHERE, Problem
+from kernels.flash_attention.call import EVERYWHERE, LN_2, Problem
 from kernels.flash_attention.decode import decode
 
 MOST_ROWS = 128  # queries of one key head: heads that share it times queries of a sequence
 MOST_SHARES = 128
-LN_2 = math.log(2)
 
 
 def decode_attention(

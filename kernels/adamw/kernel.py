@@ -89,12 +89,6 @@ def _update(
     QUANT: tl.constexpr,
 ):
     """Update elements ``start`` to ``start + BLOCK`` of one tensor."""
-    if WEIGHT == FP32:
-        stored = tl.float32
-    elif WEIGHT == FP16_MASTER:
-        stored = tl.float16
-    else:
-        stored = tl.bfloat16
     HAS_MASTER: tl.constexpr = (WEIGHT == BF16_MASTER) | (WEIGHT == FP16_MASTER)
 
     i = start + tl.arange(0, BLOCK)
@@ -102,8 +96,8 @@ def _update(
         inside = i < tl.load(row + LENGTH)
     else:
         inside = None
-    p_ptr = _pointer(row + PARAM, stored, MASK) + i
-    g_ptr = _pointer(row + GRAD, stored, MASK) + i
+    p_ptr = _stored(row + PARAM, WEIGHT, MASK) + i
+    g_ptr = _stored(row + GRAD, WEIGHT, MASK) + i
     if HAS_MASTER:
         w_ptr = _pointer(row + MASTER, tl.float32, MASK) + i
     else:
@@ -149,7 +143,7 @@ def _update(
         p = _stochastic_bf16(w, start, tl.load(row + SEED), tl.load(row + NUMBER), step, BLOCK)
         tl.store(p_ptr, p, mask=inside)
     else:
-        tl.store(p_ptr, w.to(stored), mask=inside)
+        tl.store(p_ptr, w.to(p_ptr.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -172,6 +166,18 @@ def _step(p, g, m, v, constant):
     denominator = tl.div_rn(tl.sqrt_rn(v), sqrt_correction2) + eps
     p = p * decay + tl.div_rn(step_size * m, denominator)
     return p, m, v
+
+
+@triton.jit
+def _stored(cell, WEIGHT: tl.constexpr, MASK: tl.constexpr):
+    """The address in a cell of a parameter or gradient, in the dtype of its kind of weights."""
+    if WEIGHT == FP32:
+        stored = tl.float32
+    elif WEIGHT == FP16_MASTER:
+        stored = tl.float16
+    else:
+        stored = tl.bfloat16
+    return _pointer(cell, stored, MASK)
 
 
 @triton.jit

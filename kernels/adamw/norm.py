@@ -11,13 +11,11 @@ import triton.language as tl
 
 from kernels.adamw.kernel import (
     COLUMNS,
-    FP16_MASTER,
-    FP32,
     GRAD,
     KIND,
     LENGTH,
     WIDE,
-    _pointer,
+    _stored,
 )
 
 PARTS = 1024
@@ -56,14 +54,8 @@ def _partial_norms(
 @triton.jit
 def _sum(row, start, WEIGHT: tl.constexpr, MASK: tl.constexpr, BLOCK: tl.constexpr):
     """Of one piece of a gradient: its sum of squares and its number of inf and NaN."""
-    if WEIGHT == FP32:
-        stored = tl.float32
-    elif WEIGHT == FP16_MASTER:
-        stored = tl.float16
-    else:
-        stored = tl.bfloat16
     i = start + tl.arange(0, BLOCK)
-    pointer = _pointer(row + GRAD, stored, MASK) + i
+    pointer = _stored(row + GRAD, WEIGHT, MASK) + i
     if MASK:
         g = tl.load(pointer, mask=i < tl.load(row + LENGTH), other=0.0).to(tl.float32)
     else:

@@ -42,7 +42,9 @@ class AdamW(torch.optim.Optimizer):
     mixed as you like. The arithmetic and the moments are fp32 for all of them.
 
     A bf16 or fp16 parameter is the rounded copy of fp32 weights in ``state[p]["master"]``, so that
-    small updates are not lost; where somebody else changes the parameter, its new value counts.
+    small updates are not lost; where somebody else changes the parameter, its new value counts. A
+    write through ``p.data`` is the exception: PyTorch keeps no count of those (``p._version``), so
+    the next step undoes it. Write under ``torch.no_grad()`` instead.
     PyTorch's AdamW has no such weights: a state from there starts them at the parameter, and one
     that goes there has its moments rounded to 16 bits by ``load_state_dict``, as all of its are.
 

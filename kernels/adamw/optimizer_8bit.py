@@ -16,6 +16,10 @@ class AdamW8bit(AdamW):
     ``block_size`` values in memory shares an fp32 scale, and a value has a dynamic 8-bit code
     (:mod:`kernels.adamw.eight_bit`). A step computes in fp32 and rounds the moments once.
 
+    An inf among the gradients makes the scale of its block infinite, and the step after that makes
+    NaN of all ``block_size`` parameters in it; with fp32 moments only one is lost. With
+    ``skip_nonfinite``, or under a ``GradScaler``, such a step is left out.
+
     ``state_dict`` holds codes and scales; ``load_state_dict`` also takes that of ``AdamW`` or
     ``torch.optim.AdamW``, and :meth:`state_dict_fp32` is for the way back.
 

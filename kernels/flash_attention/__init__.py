@@ -8,9 +8,7 @@
 import torch
 
 from kernels.flash_attention import arguments, operators
-from kernels.flash_attention.call import EVERYWHERE, Problem
-
-LN_2 = 0.6931471805599453
+from kernels.flash_attention.call import EVERYWHERE, LN_2, Problem
 
 __all__ = ["attention"]
 

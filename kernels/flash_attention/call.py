@@ -1,5 +1,6 @@
 """One call of attention: what was asked for, and the launches that compute it."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from kernels.flash_attention.tiles import Packed, view
 from kernels.launch import launch
 
 EVERYWHERE = 2**30  # a reach that no sequence is longer than
+LN_2 = math.log(2)  # the natural LSE is that in base 2 times this
 RANDOM_BITS = 24  # that decide whether dropout keeps a weight
 
 Layouts = Mapping[str, Layout]  # by kernel: overrides of the table

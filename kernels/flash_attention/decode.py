@@ -20,8 +20,9 @@ import triton.language as tl
 
 from kernels.flash_attention.call import Problem
 from kernels.flash_attention.layouts import block_d, layout_for
-from kernels.flash_attention.scores import LOG2_E, logits, visible
-from kernels.flash_attention.tiles import Place, edge_tile, reach, view
+from kernels.flash_attention.scores import LOG2_E
+from kernels.flash_attention.softmax import online_softmax
+from kernels.flash_attention.tiles import Place, edge_tile, load_masked, reach, view
 from kernels.launch import launch
 
 
@@ -38,7 +39,7 @@ def _decode_share(
     table,  # int32 (B, pages a sequence), or None
     sinks,
     x,
-    scale,  # softmax scale times log2(e)
+    scale,  # softmax scale times log2(e), not negative
     M,
     capacity,  # keys that a sequence has room for
     H,
@@ -51,6 +52,7 @@ def _decode_share(
     BLOCK_R: tl.constexpr,  # of the GROUP x M rows
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
+    NEGATE: tl.constexpr,
 ):
     tiles_of_rows = tl.cdiv(GROUP * M, BLOCK_R)
     kv_heads = H // GROUP
@@ -79,6 +81,8 @@ def _decode_share(
         mask=inside[:, None] & (d < D)[None, :],
         other=0.0,
     )  # (BLOCK_R, BLOCK_D)
+    if NEGATE:
+        q_tile = -q_tile
 
     high = tl.full([BLOCK_R], float("-inf"), tl.float32)
     total = tl.zeros([BLOCK_R], tl.float32)
@@ -145,17 +149,10 @@ def _step(
     block, row = _rows_of(keys, inside, table, capacity, at, PAGE)
     k = _load(k_head, k_view, block, row, inside, D, BLOCK_D, MASK)
     s = tl.dot(q, tl.trans(k), input_precision="ieee")  # (BLOCK_R, BLOCK_N)
-    s = logits(s * scale, i[:, None], keys[None, :], at, x, MASK, False)
-    if MASK:
-        s = tl.where(visible(i[:, None], keys[None, :], at, x), s, float("-inf"))
-    higher = tl.maximum(high, tl.max(s, 1))
-    origin = tl.where(higher == float("-inf"), 0.0, higher)  # nothing seen yet: no inf - inf
-    p = tl.exp2(s - origin[:, None])
-    rescale = tl.exp2(high - origin)
-    total = total * rescale + tl.sum(p, 1)
+    high, total, rescale, p = online_softmax(high, total, s, i, keys, scale, at, x, MASK)
     v = _load(v_head, v_view, block, row, inside, D, BLOCK_D, MASK)
     acc = tl.dot(p.to(v.dtype), v, acc * rescale[:, None], input_precision="ieee")
-    return higher, total, acc
+    return high, total, acc
 
 
 @triton.jit
@@ -177,13 +174,7 @@ def _load(head, x, block, row, inside, D: tl.constexpr, BLOCK_D: tl.constexpr, M
         columns = d.to(tl.int64)
     rows = head + block * x.batch + row * x.row
     at = rows[:, None] + columns[None, :] * x.column
-    if MASK and D != BLOCK_D:
-        return tl.load(at, mask=inside[:, None] & (d < D)[None, :], other=0.0)
-    if MASK:
-        return tl.load(at, mask=inside[:, None], other=0.0)
-    if D != BLOCK_D:
-        return tl.load(at, mask=(d < D)[None, :], other=0.0)
-    return tl.load(at)
+    return load_masked(at, inside, D, BLOCK_D, MASK)
 
 
 @triton.jit(do_not_specialize=["rows", "shares"])
@@ -249,13 +240,14 @@ def decode(
         _decode_share,
         (-(-group * m // block_r) * kv_heads * batch, shares),
         *(view(q), view(k), view(v), parts, part_lse, lengths, block_table),
-        *(sinks, problem.options(q, k), problem.scale * LOG2_E.value),
+        *(sinks, problem.options(q, k), abs(problem.scale) * LOG2_E.value),
         *(m, capacity, heads, group, problem.left, problem.right, tiles_a_share),
         PAGE=page if block_table is not None else 1,
         D=d,
         BLOCK_R=block_r,
         BLOCK_N=block_n,
         BLOCK_D=block_d(d),
+        NEGATE=problem.scale < 0,
         num_warps=layout.num_warps,
         num_stages=layout.num_stages,
     )

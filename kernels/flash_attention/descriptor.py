@@ -18,7 +18,8 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from kernels.flash_attention.call import Layouts, Problem
 from kernels.flash_attention.layouts import block_d, layout_for
 from kernels.flash_attention.scores import LOG2_E
-from kernels.flash_attention.tiles import edge_tile, reach
+from kernels.flash_attention.softmax import online_softmax
+from kernels.flash_attention.tiles import Place, edge_tile, reach
 from kernels.launch import launch
 
 
@@ -29,6 +30,7 @@ def _forward_descriptor(
     v,
     out,
     lse_ptr,  # (B, H, M) in base 2
+    x,  # Options, none used
     scale,  # softmax scale times log2(e), not negative
     M,
     N,
@@ -54,17 +56,16 @@ def _forward_descriptor(
     low, full_low, full_high, end = reach(
         first, tl.minimum(first + BLOCK_M, M), N - M, left, right, N, True, BLOCK_N
     )
-    last = tl.minimum(rows + (N - M) + right, N - 1)
-    begin = rows + (N - M) - left
+    at = Place(b, h, 0, 0, M, N, left, right)
     for n in range(full_low, full_high):
         high, total, acc = _step(
-            high, total, acc, q_tile, k, v, b, h // GROUP, n * BLOCK_N, begin, last, scale,
+            high, total, acc, q_tile, k, v, b, h // GROUP, n * BLOCK_N, rows, scale, at, x,
             BLOCK_N, BLOCK_D, False,
         )  # fmt: skip
     for n in range(full_low - low + end - full_high):
         start = edge_tile(n, low, full_low, full_high) * BLOCK_N
         high, total, acc = _step(
-            high, total, acc, q_tile, k, v, b, h // GROUP, start, begin, last, scale,
+            high, total, acc, q_tile, k, v, b, h // GROUP, start, rows, scale, at, x,
             BLOCK_N, BLOCK_D, True,
         )  # fmt: skip
 
@@ -85,31 +86,21 @@ def _step(
     b,
     kv_h,
     start,
-    begin,
-    last,
+    rows,
     scale,
+    at,
+    x,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
     MASK: tl.constexpr,
 ):
     k = k_descriptor.load([b, kv_h, start, 0]).reshape(BLOCK_N, BLOCK_D)
     s = tl.dot(q, tl.trans(k), input_precision="ieee")
-    if MASK:
-        keys = (start + tl.arange(0, BLOCK_N))[None, :]
-        seen = (keys <= last[:, None]) & (keys >= begin[:, None])
-        s = tl.where(seen, s * scale, float("-inf"))
-        higher = tl.maximum(high, tl.max(s, 1))
-        origin = tl.where(higher == float("-inf"), 0.0, higher)  # nothing seen yet: no inf - inf
-        p = tl.exp2(s - origin[:, None])
-    else:
-        higher = tl.maximum(high, tl.max(s, 1) * scale)
-        origin = higher
-        p = tl.exp2(s * scale - origin[:, None])
-    rescale = tl.exp2(high - origin)
-    total = total * rescale + tl.sum(p, 1)
+    keys = start + tl.arange(0, BLOCK_N)
+    high, total, rescale, p = online_softmax(high, total, s, rows, keys, scale, at, x, MASK)
     v = v_descriptor.load([b, kv_h, start, 0]).reshape(BLOCK_N, BLOCK_D)
     acc = tl.dot(p.to(v.dtype), v, acc * rescale[:, None], input_precision="ieee")
-    return higher, total, acc
+    return high, total, acc
 
 
 def fits(tensor: torch.Tensor) -> bool:
@@ -162,7 +153,7 @@ def forward_descriptor(
         describe(q, layout.block_m, width),
         *(describe(t, layout.block_n, width) for t in (k, v)),
         describe(out, layout.block_m, width),
-        *(lse, problem.scale * LOG2_E.value, *problem.numbers(q, k)),
+        *(lse, problem.options(q, k), problem.scale * LOG2_E.value, *problem.numbers(q, k)),
         BLOCK_M=layout.block_m,
         BLOCK_N=layout.block_n,
         BLOCK_D=width,

@@ -15,7 +15,8 @@ Dao et al., "FlashAttention" (arXiv 2205.14135), algorithm 1; Dao, "FlashAttenti
 import triton
 import triton.language as tl
 
-from kernels.flash_attention.scores import LOG2_E, is_plain, kept, logits, visible
+from kernels.flash_attention.scores import LOG2_E, kept
+from kernels.flash_attention.softmax import online_softmax
 from kernels.flash_attention.tiles import (
     Place,
     edge_tile,
@@ -132,21 +133,9 @@ def _step(
     inside = keys < at.N
     k = load_tile(k_here, k_view, inside, D, BLOCK_D, MASK)
     s = tl.dot(q, tl.trans(k), input_precision="ieee")  # (BLOCK_M, BLOCK_N)
-    if is_plain(x) and not MASK:
-        higher = tl.maximum(high, tl.max(s, 1) * scale)
-        origin = higher
-        p = tl.exp2(s * scale - origin[:, None])  # one fused multiply-add a score
-    else:
-        s = logits(s * scale, rows[:, None], keys[None, :], at, x, MASK, False)
-        if MASK:
-            s = tl.where(visible(rows[:, None], keys[None, :], at, x), s, float("-inf"))
-        higher = tl.maximum(high, tl.max(s, 1))
-        origin = tl.where(higher == float("-inf"), 0.0, higher)  # nothing seen yet: no inf - inf
-        p = tl.exp2(s - origin[:, None])
-    rescale = tl.exp2(high - origin)
-    total = total * rescale + tl.sum(p, 1)
+    high, total, rescale, p = online_softmax(high, total, s, rows, keys, scale, at, x, MASK)
     if x.seed is not None:
         p = tl.where(kept(rows, keys, start, at, x, False), p, 0.0)
     v = load_tile(v_here, v_view, inside, D, BLOCK_D, MASK)
     acc = tl.dot(p.to(v.dtype), v, acc * rescale[:, None], input_precision="ieee")
-    return higher, total, acc
+    return high, total, acc

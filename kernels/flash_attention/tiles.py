@@ -137,6 +137,13 @@ def load_tile(here, x, inside, D: tl.constexpr, BLOCK_D: tl.constexpr, MASK: tl.
     """The tile from row address ``here`` on; zeros in the rows that are not ``inside`` (which are
     looked at only if MASK) and in the columns beyond ``D``."""
     at = tile_at(here, x, inside.shape[0], BLOCK_D)
+    return load_masked(at, inside, D, BLOCK_D, MASK)
+
+
+@triton.jit
+def load_masked(at, inside, D: tl.constexpr, BLOCK_D: tl.constexpr, MASK: tl.constexpr):
+    """What stands at the addresses ``at``, with the zeros of :func:`load_tile`. A mask that is not
+    needed would cost vector loads: there is one only where something can lie outside."""
     d = tl.arange(0, BLOCK_D)
     if MASK and D != BLOCK_D:
         return tl.load(at, mask=inside[:, None] & (d < D)[None, :], other=0.0)

@@ -13,6 +13,7 @@ published kernels the bracket is off by -17 % to +34 %: fit to name the limiting
 notice that a loop has become a quarter longer, not to predict a time.
 """
 
+import math
 from dataclasses import dataclass, field
 
 from kernels.lab.compiler import Compiled
@@ -88,13 +89,16 @@ def roofline(
         arch: a key of :data:`kernels.lab.gpus.GPUS`.
         dtype: fp16, bf16 or tf32 (tensor cores), or fp32 (none).
 
-    Raises: ``ValueError`` for an unknown arch or dtype, and for counts that are not positive.
+    Raises: ``ValueError`` for an unknown arch or dtype, and for counts that are not positive
+    and finite.
     """
     machine = gpu(arch)
     if dtype not in machine.flops:
         raise ValueError(f"dtype: unknown {dtype!r}; known: {', '.join(machine.flops)}")
-    if bytes <= 0 or flops < 0:
-        raise ValueError(f"bytes, flops: expected more than zero bytes, got {bytes} and {flops}")
+    if not (0 < bytes < math.inf and 0 <= flops < math.inf):  # so that NaN is refused too
+        raise ValueError(
+            f"bytes, flops: expected more than zero bytes, both finite, got {bytes} and {flops}"
+        )
     return Roofline(name, machine, dtype, bytes, flops)
 
 

@@ -25,8 +25,14 @@ def compare_sass(a: Compiled, b: Compiled, *, context: int | None = 2, width: in
     Between the columns, ``|`` is an instruction that has become another one, ``<`` one that only
     the left has, ``>`` one that only the right has.
 
-    Raises: ``ValueError`` when the lines are to be narrower than 60 characters.
+    Raises: ``ValueError`` when the lines are to be narrower than 60 characters, ``TypeError`` for
+    what is not a compiled kernel.
     """
+    for name, one in (("a", a), ("b", b)):
+        if not isinstance(one, Compiled):
+            raise TypeError(
+                f"{name}: expected a compiled kernel, as of compile_for(), got {type(one).__name__}"
+            )
     if width < 60:
         raise ValueError(f"width: expected at least 60 characters, got {width}")
     column = (width - len(_SAME)) // 2

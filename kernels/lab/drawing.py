@@ -284,8 +284,9 @@ def _box(ax: Axes, rows: tuple[int, int], columns: tuple[int, int], text: str) -
 
 
 def _dress(ax: Axes, shape: tuple[int, ...]) -> None:
-    """A frame, the first and the last index, and nothing else."""
+    """A frame, what the axes are, the first and the last index, and nothing else."""
     ax.grid(False)
+    ax.set(xlabel="column", ylabel="row")
     for axis, length in ((ax.yaxis, shape[0]), (ax.xaxis, shape[1])):
         axis.set_ticks([0, length - 1] if length > 1 else [])
     ax.tick_params(labelsize=8, length=2, color=EDGE)

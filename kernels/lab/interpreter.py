@@ -162,7 +162,13 @@ def _is_constexpr(value: Any) -> bool:
 
 
 def _grid_sizes(grid: Any) -> tuple[int, int, int]:
-    sizes = tuple(int(n) for n in ((grid,) if isinstance(grid, int) else grid))
+    if hasattr(grid, "__index__"):  # an integer, NumPy's too
+        grid = (grid,)
+    if not isinstance(grid, (tuple, list)) or not all(hasattr(n, "__index__") for n in grid):
+        raise TypeError(
+            f"grid: expected one to three integers, or a function that returns them, got {grid!r}"
+        )
+    sizes = tuple(int(n) for n in grid)
     if not 1 <= len(sizes) <= 3 or any(n < 0 for n in sizes):
         raise ValueError(f"grid: expected one to three sizes, none negative, got {grid}")
     sizes += (1,) * (3 - len(sizes))

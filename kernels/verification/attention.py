@@ -4,11 +4,12 @@ import math
 from functools import partial
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import torch
 
 import kernels.flash_attention
-from kernels import reference
+from kernels.flash_attention import call
 from kernels.flash_attention.backward import _dkv, _dq
 from kernels.flash_attention.bias_gradient import _dbias
 from kernels.flash_attention.call import EVERYWHERE
@@ -27,14 +28,15 @@ from kernels.verification.attention_cases import (
     feature_cases,
     shape_cases,
 )
+from kernels.verification.attention_traffic import backward_bytes, bulk_bytes, forward_bytes
 from kernels.verification.outcome import Outcome, Shipped, poisoned_memory
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 KERNELS = {"forward": _forward, "dq": _dq, "dkv": _dkv, "dbias": _dbias}
+OPTIONS = ("softcap", "slopes", "bias", "key_mask", "dropout")  # see the table of rich layouts
+NVIDIA = ("sm_80", "sm_90", "sm_100")
+COPY_ENGINES = NVIDIA[1:]  # those that have an engine for copies of tiles
 SIZES = [*(("fp16", d) for d in (64, 128, 16, 32, 256)), ("bf16", 64), ("fp32", 64), ("fp32", 128)]
-
-BULK = ("q", "k", "v", "out", "dout", "dq", "dk", "dv")
-ROWS = ("lse_ptr", "delta_ptr", "dlse_ptr")  # one fp32 number a query
 
 Results = dict[str, torch.Tensor | None]  # out, lse (natural), dq, dk, dv, dbias, dsinks
 
@@ -71,65 +73,12 @@ def check_attention(
         if found is None:
             return Outcome(math.inf, forward, 0, 0)
         ratio = max(ratio, error(found, exact[name], bound))
-    moved, needed = bulk_bytes(forward), attention_bytes(case)
+    moved, needed = bulk_bytes(forward), forward_bytes(case)
     if backward is not None:
         forward.out_of_bounds += backward.out_of_bounds
         forward.races += backward.races
-        if not case.bias:  # whose gradient is a pass of its own
-            moved, needed = moved + bulk_bytes(backward), needed + backward_bytes(case)
+        moved, needed = moved + bulk_bytes(backward), needed + backward_bytes(case)
     return Outcome(ratio, forward, moved, needed)
-
-
-# ---- traffic
-
-
-def bulk_bytes(report: Report) -> int:
-    """The bytes of the matrices and of the numbers a query; options and tables left out."""
-    names = {*(f"{name}.ptr" for name in BULK), *ROWS}
-    return sum(t.loaded + t.stored for name, t in report.traffic.items() if name in names)
-
-
-def attention_bytes(case: AttentionCase) -> int:
-    """The bytes that tiling leaves: q, out and LSE once, and for each tile of queries the tiles of
-    keys and values of which at least one query sees something."""
-    m, row = case.m, case.d * case.dtype.itemsize
-    keys = _tiles_seen(case, "forward")
-    return case.batch * case.heads * (2 * (m + keys) * row + 4 * m)
-
-
-def backward_bytes(case: AttentionCase) -> int:
-    """The same for the three kernels of the backward pass."""
-    m, n, row = case.m, case.n, case.d * case.dtype.itemsize
-    delta = 2 * m * row + 4 * m * (2 if case.lse_gradient else 1)
-    dq = 3 * m * row + 8 * m + 2 * _tiles_seen(case, "dq") * row
-    queries = _tiles_seen(case, "dkv", by_keys=True)
-    dkv = queries * (2 * row + 8)
-    own = 4 * n * row
-    return case.batch * (case.heads * (delta + dq + dkv) + case.kv_heads * own)
-
-
-def _tiles_seen(case: AttentionCase, kernel: str, *, by_keys: bool = False) -> int:
-    """Rows of the other side that all tiles of one head load, in whole tiles."""
-    shipped = kernels.flash_attention.layouts.layout_for(kernel, Inputs(case).q)
-    mine, other = case.blocks or shipped[:2]
-    options = Inputs(case).options
-    seen, _ = reference.attention_band(
-        *(case.m, case.n, case.causal, case.window),
-        *(options.get("cu_seqlens_q"), options.get("cu_seqlens_k")),
-    )
-    rows = 0
-    q0 = k0 = 0
-    for m, n in case.packed or ((case.m, case.n),):
-        own = seen[q0 : q0 + m, k0 : k0 + n]
-        q0, k0 = q0 + m, k0 + n
-        if by_keys:
-            own, tile, step = own.T, other, mine
-        else:
-            tile, step = mine, other
-        for block in own.split(tile):
-            touched = block.any(0).split(step)
-            rows += sum(len(part) for part in touched if part.any())
-    return rows
 
 
 # ---- what is verified and shipped
@@ -147,41 +96,72 @@ def outcomes(dtype: torch.dtype, quick: bool) -> list[Outcome]:
 
 
 def shipped(quick: bool) -> list[Shipped]:
-    """Every kernel with its layouts for a long causal call; those of the bias gradient too."""
+    """Every kernel with its layouts for a long causal call, those of the bias gradient too; unless
+    ``quick`` also descriptors, delta, and each option alone with the tiles of its table."""
     sizes = [("fp16", 64)] if quick else SIZES
+    made = [_shipped(kernel, name, d) for kernel in KERNELS for name, d in sizes]
+    if quick:
+        return made
     return [
-        Shipped(
-            f"attention {kernel}",
-            name,
-            f"D={d}",
-            partial(compile_attention, kernel, DTYPES[name], d),
-            # fp32 keeps full precision, for which NVIDIA's tensor cores have no instruction.
-            tensor_cores=name != "fp32",
-            scores={
-                machine: layout.block_m * layout.block_n
-                for machine, layout in row_of_table(kernel, DTYPES[name], d).items()
-            },
-            narrowest=32
-            if kernel in ("dkv", "dbias")
-            else 128,  # LSE and delta, one number a query
-        )
-        for kernel in KERNELS
-        for name, d in sizes
-    ] + [
-        Shipped(
-            "attention forward",
-            name,
-            f"D={d} descriptors",
-            partial(compile_descriptor, DTYPES[name], d),
-            scores={
-                machine: layout.block_m * layout.block_n
-                for machine, layout in row_of_table("forward", DTYPES[name], d).items()
-            },
-            archs=("sm_90", "sm_100"),  # those that have a copy engine for tiles
-        )
-        for name, d in sizes
-        if name == "fp16" and not quick
+        *made,
+        *(_shipped("forward", n, d, descriptors=True) for n, d in sizes if n == "fp16"),
+        *(
+            _shipped(kernel, "fp16", d, option)
+            for kernel in ("forward", "dq", "dkv")
+            for d in (64, 128)
+            for option in OPTIONS
+        ),
+        *(
+            Shipped(
+                *("attention delta", name, f"D={d}", partial(compile_delta, DTYPES[name], d)),
+                tensor_cores=False,
+            )
+            for name, d in sizes
+        ),
     ]
+
+
+def _shipped(
+    kernel: str, name: str, d: int, option: str | None = None, *, descriptors: bool = False
+) -> Shipped:
+    dtype = DTYPES[name]
+    compiler = partial(compile_attention, kernel, dtype, d)
+    if option:
+        compiler = partial(compiler, options=example_options(option))
+    if descriptors:
+        compiler = partial(compile_descriptor, dtype, d)
+    row = row_of_table(kernel, dtype, d, rich=option is not None)
+    archs = NVIDIA if option else COPY_ENGINES if descriptors else ()
+    narrowest = 32 if kernel in ("dkv", "dbias") else 128  # LSE and delta, one number a query
+    if option == "key_mask":
+        narrowest = 8  # one byte a key
+    if (kernel, option) == ("dkv", "bias"):
+        narrowest = 16  # scores are transposed there: neighbours in a row are not in one thread
+    return Shipped(
+        f"attention {kernel}",
+        name,
+        " ".join(filter(None, (f"D={d}", option, "descriptors" if descriptors else ""))),
+        compiler,
+        # fp32 keeps full precision, for which NVIDIA's tensor cores have no instruction.
+        tensor_cores=name != "fp32",
+        scores={machine: layout.block_m * layout.block_n for machine, layout in row.items()},
+        archs=archs,
+        narrowest=narrowest,
+    )
+
+
+def example_options(*names: str) -> Options:
+    """Those of :data:`OPTIONS` that are named, for the call of :func:`compile_attention`."""
+    seed = example((1,), torch.int64)
+    given: dict[str, dict[str, Any]] = {
+        "softcap": {"softcap": 30.0},
+        "slopes": {"slopes": view(example((2, 4, 1, 1)))},
+        "bias": {"bias": view(example((2, 4, 1024, 1024), torch.float16))},
+        "key_mask": {"key_mask": view(example((2, 1, 1, 1024), torch.uint8))},
+        "dropout": {"seed": seed, "threshold": 2**20, "rescale": 1.25},
+    }
+    plain = Options(*[None] * len(Options._fields))
+    return plain._replace(**{k: v for name in names for k, v in given[name].items()})
 
 
 def compile_attention(
@@ -200,12 +180,11 @@ def compile_attention(
     if transposed:
         q, kv = (t.mT.contiguous().mT for t in (q, kv))
     row = example((2, 4, 1024))
-    plain = Options(*[None] * len(Options._fields))
     if kernel == "dbias" and options is None:
-        options = plain._replace(bias=view(example((1, 4, 1024, 1024), dtype)))
+        options = example_options()._replace(bias=view(example((1, 4, 1024, 1024), dtype)))
     layout = layout or row_of_table(kernel, dtype, d, rich=options is not None)[arch]
     numbers = (1024, 1024, 4, 2, EVERYWHERE, 0)  # M, N, H, GROUP, left, right
-    mine, theirs, x = view(q), view(kv), options or plain
+    mine, theirs, x = view(q), view(kv), options or example_options()
     dbias = view(example((1, 4, 1024, 1024)))
     arguments: tuple[Any, ...] = {
         "forward": (mine, theirs, theirs, mine, row, None, x, None, 0.125),
@@ -232,10 +211,20 @@ def compile_descriptor(dtype: torch.dtype, d: int, arch: str) -> Compiled:
     mine = describe(q, layout.block_m, width)
     theirs = describe(kv, layout.block_n, width)
     numbers = (0.125, 1024, 1024, 4, 2, EVERYWHERE, 0)  # scale, M, N, H, GROUP, left, right
+    plain = Options(*[None] * len(Options._fields))
     return compile_for(
         _forward_descriptor,
-        *(mine, theirs, theirs, mine, example((2, 4, 1024)), *numbers),
+        *(mine, theirs, theirs, mine, example((2, 4, 1024)), plain, *numbers),
         BLOCK_D=width,
         **layout.options(),
         arch=arch,
     )
+
+
+def compile_delta(dtype: torch.dtype, d: int, arch: str) -> Compiled:
+    """The kernel that takes Σ dO · O before the gradients, as it is launched for the same call."""
+    q = example((2, 4, 1024, d), dtype)
+    with mock.patch.object(call, "launch") as launch:
+        call._launch_delta(q, None, q, q)
+    kernel, _grid, *arguments = launch.call_args.args
+    return compile_for(kernel, *arguments, **launch.call_args.kwargs, arch=arch)

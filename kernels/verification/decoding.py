@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import torch
 
 import kernels.flash_attention
 from kernels import reference
+from kernels.flash_attention import call
+from kernels.flash_attention import decode as flash_decode
 from kernels.flash_attention.decode import _decode_share
 from kernels.flash_attention.layouts import block_d, row_of_table
 from kernels.flash_attention.scores import Options
@@ -197,6 +200,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "odd head dim": {"d": 40},
     "negative scale": {"scale": -0.4},
     "large scores": {"spread": 8.0, "d": 64},
+    "large scores, negative scale": {"spread": 8.0, "d": 64, "scale": -0.3},
     "everything": {
         "page": 16,
         "m": 2,
@@ -225,9 +229,18 @@ def outcomes(dtype: torch.dtype, quick: bool) -> list[Outcome]:
 
 
 def shipped(quick: bool) -> list[Shipped]:
-    """The kernel over one share, contiguous and paged."""
+    """The kernel over one share, contiguous and paged, and unless ``quick`` the one that adds them
+    up."""
     sizes = [("fp16", 64)] if quick else [("fp16", 64), ("fp16", 128), ("bf16", 64), ("fp32", 64)]
-    return [
+    sums = [
+        Shipped(
+            *("decode sum", name, f"D={d}", partial(compile_sum, DTYPES[name], d)),
+            tensor_cores=False,
+            narrowest=32,  # the LSE, one number a share
+        )
+        for name, d in sizes
+    ]
+    return ([] if quick else sums) + [
         Shipped(
             "decode",
             name,
@@ -263,7 +276,18 @@ def compile_decode(
         BLOCK_R=16,
         BLOCK_N=layout.block_n,
         BLOCK_D=block_d(d),
+        NEGATE=False,
         num_warps=layout.num_warps,
         num_stages=layout.num_stages,
         arch=arch,
     )
+
+
+def compile_sum(dtype: torch.dtype, d: int, arch: str, shares: int = 8) -> Compiled:
+    """The code that adds up the shares of one query, as it is launched after the other kernel."""
+    q, cache = example((2, 8, 1, d), dtype), example((2, 2, 4096, d), dtype)
+    problem = call.Problem(d**-0.5, right=0)
+    with mock.patch.object(flash_decode, "launch") as launch:
+        flash_decode.decode(q, cache, cache, None, None, problem, shares)
+    kernel, _grid, *arguments = launch.call_args.args
+    return compile_for(kernel, *arguments, **launch.call_args.kwargs, arch=arch)

@@ -30,7 +30,9 @@ class Shipped:
     # the tiles differ.
     scores: int | Mapping[str, int] = 0
     archs: tuple[str, ...] = ()  # the only ones that it is shipped for; none: all
-    narrowest: int = 128  # bits of a bulk load; less only where a warp's words are one full line
+    # Bits of a bulk load; less only where a warp's words are one full line, or there is no more to
+    # read: one number a query, a key or a share.
+    narrowest: int = 128
     operands: str = ""  # type that the matrix products read, when it is not ``dtype``
 
     def scores_on(self, arch: str) -> int:

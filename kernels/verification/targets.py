@@ -15,7 +15,7 @@ import kernels
 from kernels.flash_attention.layouts import Layout
 from kernels.lab.memory import Report, check
 from kernels.lab.tiles import tiles
-from kernels.verification.attention import DTYPES, compile_attention
+from kernels.verification.attention import DTYPES, OPTIONS, compile_attention
 from kernels.verification.report import ReportRow
 from kernels.verification.table import aligned
 
@@ -82,7 +82,7 @@ def _wide(row: ReportRow) -> bool:
 
 def _score_targets(rows: Iterable[ReportRow]) -> Iterator[Target]:
     """The best variant of each registered size: the pointer or the descriptor version."""
-    forward = [r for r in rows if r.scores and {"attention", "forward"} <= _words(r)]
+    forward = [r for r in _plain(rows) if r.scores and {"attention", "forward"} <= _words(r)]
     for (dtype, size, arch), limit in SCORE_LIMITS.items():
         fitting = [r for r in forward if (r.dtype, r.arch) == (dtype, arch) and size in _words(r)]
         if fitting:
@@ -110,6 +110,11 @@ def tile_targets(
     return made
 
 
+def _plain(rows: Iterable[ReportRow]) -> list[ReportRow]:
+    """Without those that have an option on: the limits are of plain scores."""
+    return [row for row in rows if not _words(row) & set(OPTIONS)]
+
+
 def _words(row: ReportRow) -> set[str]:
     return set(f"{row.kernel} {row.variant}".split())
 
@@ -117,7 +122,8 @@ def _words(row: ReportRow) -> set[str]:
 def _backward_targets(rows: Sequence[ReportRow]) -> Iterator[Target]:
     for (part, arch), limit in BACKWARD_LIMITS.items():
         wanted = {"attention", part, "D=64"}
-        fitting = [r for r in rows if (r.dtype, r.arch) == ("fp16", arch) and wanted <= _words(r)]
+        fitting = [r for r in _plain(rows) if wanted <= _words(r)]
+        fitting = [r for r in fitting if (r.dtype, r.arch) == ("fp16", arch)]
         if fitting:
             name = f"attention {part} fp16 D=64 {arch}: FLOP/instruction"
             yield Target(name, max(r.flops_per_instruction for r in fitting), ">=", limit)

@@ -13,7 +13,7 @@ import torch
 
 from kernels.lab.compiler import Compiled
 from kernels.lab.control_flow import mix
-from kernels.verification import adamw, attention, decoding
+from kernels.verification import adamw, attention, decoding, ladder
 from kernels.verification.outcome import Outcome, Shipped
 from kernels.verification.table import MachineRow, NumberRow, Row
 
@@ -24,6 +24,7 @@ KERNELS: dict[str, tuple[ModuleType, tuple[str, ...]]] = {
     "attention": (attention, ("fp32", "fp16", "bf16")),
     "decode": (decoding, ("fp32", "fp16", "bf16")),
     "adamw": (adamw, ("fp32", "fp16", "bf16")),
+    "ladder": (ladder, ("fp32", "fp16", "bf16")),
 }
 
 _WIDE = re.compile(r"\.128|dwordx4|UTMALDG")
@@ -39,7 +40,7 @@ def verify(
 
     Args:
         names: keys of :data:`KERNELS`.
-        quick: fewer cases and one architecture, a few seconds instead of most of a minute.
+        quick: fewer cases and one architecture, a few seconds instead of about a minute.
         progress: called with a short line before each part.
 
     Returns a row for each kernel and dtype, then one for each compiled variant; all hold when

@@ -135,13 +135,13 @@ def train(optimizer_of: Any, widths: tuple[int, ...], steps: int) -> torch.Tenso
 
 
 @pytest.mark.parametrize(
-    ("where", "widths", "steps"), [("host", (8, 32, 16, 1), 1000), ("kernel", (8, 1), 120)]
+    ("where", "widths", "steps"), [("host", (8, 32, 16, 1), 1000), ("kernel", (8, 1), 1000)]
 )
 def test_learning_beside_fp32(where: str, widths: tuple[int, ...], steps: int) -> None:
     """With every tensor in 8 bits, what fp32 AdamW learns is learnt: 1,000 steps, three layers.
 
-    The kernel does the same for 120 steps of one layer. Measured, mean loss of the last tenth over
-    that of fp32: 0.97 (a loss of 1/140 of the first) and 1.00.
+    The kernel does the same with one layer. Measured, mean loss of the last tenth over that of
+    fp32: 0.97 (a loss of 1/140 of the first) and 1.005 (1/150).
     """
     options = {"lr": 3e-3 if where == "host" else 8e-3, "weight_decay": 0.01}
     eight = train(
@@ -262,3 +262,16 @@ def test_the_fp32_state_keeps_the_master_weights() -> None:
     state = optimizer.state_dict_fp32()["state"][0]
     assert torch.equal(state["master"], optimizer.state[p]["master"])
     assert state["exp_avg"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_one_infinite_gradient_loses_its_block(skip: bool) -> None:
+    """As the docstring says, unless such steps are skipped."""
+    p = torch.nn.Parameter(torch.ones(1024))
+    optimizer = kernels.AdamW8bit([p], min_8bit_size=0, skip_nonfinite=skip)
+    for value in (torch.inf, 1.0):
+        p.grad = torch.ones_like(p)
+        p.grad[300] = value
+        optimizer.step()
+    lost = (~p.isfinite()).nonzero().flatten().tolist()
+    assert lost == ([] if skip else list(range(256, 512)))

@@ -125,6 +125,17 @@ def test_a_parameter_that_somebody_changes() -> None:
     assert kept[0] != param[0].float(), "the case has a master that is not its parameter"
 
 
+def test_a_write_through_data_is_undone() -> None:
+    """The exception that the docstring names: nothing tells the optimiser of such a write."""
+    param = torch.nn.Parameter(torch.ones(2, dtype=torch.bfloat16))
+    ours = kernels.AdamW([param], lr=1e-4, weight_decay=0.0)
+    for value in (1.0, 5.0):
+        param.data[1] = value
+        param.grad = torch.ones_like(param)
+        ours.step()
+    assert param.tolist() == [1.0, 1.0]
+
+
 def test_fp16_overflows_as_fp16_does() -> None:
     param = torch.nn.Parameter(torch.tensor([65504.0, 1.0], dtype=torch.float16))
     param.grad = -torch.ones_like(param)

@@ -3,6 +3,7 @@
 import functools
 
 import pytest
+from tested_compiler import machine_code
 
 from kernels.verification.adamw_machine import (
     VARIANTS,
@@ -14,6 +15,7 @@ from kernels.verification.adamw_machine import (
 code = functools.cache(compile_adamw)
 
 
+@machine_code
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
 @pytest.mark.parametrize(("dtype", "variant"), VARIANTS)
 def test_machine_code(dtype: str, variant: str, arch: str) -> None:
@@ -33,6 +35,7 @@ def test_machine_code(dtype: str, variant: str, arch: str) -> None:
         assert name in compiled.ptx
 
 
+@machine_code
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
 def test_machine_code_of_the_helpers(arch: str) -> None:
     norm, prepare = compile_norm(arch), compile_prepare(arch)

@@ -1,10 +1,12 @@
 """The grid is what it claims to be, and the tiles that users get pass it too."""
 
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 import torch
 from attention_helpers import assert_passes
+from mutants import Mutant, mutated
 
 from kernels.verification.attention import (
     DTYPES,
@@ -69,3 +71,34 @@ def test_every_alignment_of_the_window(window: int, causal: bool) -> None:
 def test_every_broadcast_of_the_bias(bias: str) -> None:
     outcome = check_attention(AttentionCase(9, 21, 8, bias=bias or "1", batch=2, seed=len(bias)))
     assert outcome.passed, outcome.ratio
+
+
+_KEYS = "k_tile = load_tile(row_of(k, b, h // GROUP, there), k, keys < at.N, D, BLOCK_D, MASK)"
+_FULL = "for n in range(full_low, full_high):\n"
+_EDGES = "for n in range(full_low - low + end - full_high):\n        start = edge_tile(n,"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (_KEYS, f"{_KEYS}\n        {_KEYS}"),
+        (_FULL, "for m in range(2 * full_low, 2 * full_high):\n        n = m // 2\n"),
+        (
+            _EDGES,
+            _EDGES.replace("range(", "range(2 * (").replace("):", ")):").replace("n,", "n//2,"),
+        ),
+    ],
+    ids=["keys of a tile", "full tiles", "tiles at the edges"],
+)
+def test_a_bias_gradient_that_reads_twice_is_noticed(old: str, new: str, tmp_path: Path) -> None:
+    """The numbers are right all the same: only the bytes tell."""
+    case = AttentionCase(40, 50, 8, causal=True, batch=2, bias="mn", seed=1)
+    with mutated("flash_attention", Mutant("bias_gradient.py", old, new), tmp_path) as package:
+        outcome = check_attention(case, package)
+    assert outcome.ratio <= 1 and outcome.report.ok
+    assert outcome.bytes_moved > 1.02 * outcome.bytes_needed
+
+
+def test_options_have_tiles_of_their_own() -> None:
+    """The shipped tiles of a call with a bias, whose traffic is held like that of the others."""
+    assert_passes(AttentionCase(150, 140, 64, torch.float16, heads=1, bias="mn", blocks=None))

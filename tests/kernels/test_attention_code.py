@@ -7,13 +7,20 @@ import re
 
 import pytest
 import torch
+from tested_compiler import machine_code
 
 from kernels.flash_attention.call import EVERYWHERE
 from kernels.flash_attention.scores import Options
 from kernels.flash_attention.tiles import view
 from kernels.lab import compile_for
 from kernels.lab.compiler import example
-from kernels.verification.attention import DTYPES, KERNELS, compile_attention
+from kernels.verification.attention import (
+    DTYPES,
+    KERNELS,
+    OPTIONS,
+    compile_attention,
+    example_options,
+)
 
 CORES = {"sm_80": "HMMA", "sm_90": "HGMMA", "sm_100": "UTCHMMA", "gfx942": "v_mfma"}
 SAMPLE = [
@@ -29,6 +36,7 @@ SAMPLE = [
 ]
 
 
+@machine_code
 @pytest.mark.parametrize(("kernel", "dtype", "d", "arch"), SAMPLE)
 def test_compiled(kernel: str, dtype: str, d: int, arch: str) -> None:
     compiled = compile_attention(kernel, DTYPES[dtype], d, arch)
@@ -43,17 +51,12 @@ def test_compiled(kernel: str, dtype: str, d: int, arch: str) -> None:
     assert full.mix["mma"] == edges.mix["mma"] > 0 and len(full.body) < len(edges.body)
 
 
-def every_option() -> Options:
-    bias, mask = example((2, 4, 1024, 1024), torch.float16), example((2, 1, 1, 1024), torch.uint8)
-    seed = example((1,), torch.int64)
-    slopes = example((2, 4, 1, 1))
-    return Options(30.0, view(slopes), view(bias), view(mask), seed, 2**20, 1.25)
-
-
 @pytest.mark.parametrize("kernel", ["forward", "dq", "dkv"])
 def test_every_option_compiles_and_keeps_its_tensor_cores(kernel: str) -> None:
-    compiled = compile_attention(kernel, torch.float16, 64, "sm_80", options=every_option())
+    options = example_options(*OPTIONS)
+    compiled = compile_attention(kernel, torch.float16, 64, "sm_80", options=options)
     assert compiled.tensor_core.startswith("HMMA") and compiled.blocks_per_multiprocessor >= 1
+    assert compiled.spills_in_loop == 0
 
 
 def test_fp32_keeps_full_precision() -> None:

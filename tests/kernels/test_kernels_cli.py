@@ -111,7 +111,7 @@ def test_quick_verification_holds() -> None:
         (name, dtype) for name, (_, dtypes) in verify_module.KERNELS.items() for dtype in dtypes
     ]
     assert {row.arch for row in rows if isinstance(row, MachineRow)} == {"sm_90"}
-    assert list(verify_module.KERNELS) == ["attention", "decode", "adamw"]
+    assert list(verify_module.KERNELS) == ["attention", "decode", "adamw", "ladder"]
 
 
 def test_the_table_shows_every_row(rows: list[Any]) -> None:
@@ -197,11 +197,17 @@ def test_the_command_exits_with_1_when_something_fails(
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["verify", "atention"], "unknown kernel 'atention'; known: attention, decode, adamw"),
-        (["report", "atention"], "unknown kernel 'atention'; known: attention, decode, adamw"),
+        (
+            ["verify", "atention"],
+            "unknown kernel 'atention'; known: attention, decode, adamw, ladder",
+        ),
+        (
+            ["report", "atention"],
+            "unknown kernel 'atention'; known: attention, decode, adamw, ladder",
+        ),
         (["report", "--arch", "sm_9"], "unknown arch 'sm_9'; known: sm_80, sm_90, sm_100, gfx942"),
         (["report", "--arch"], "argument --arch: expected one argument"),
-        (["bench", "gemm"], "unknown kernel 'gemm'; known: attention, decode, adamw"),
+        (["bench", "gemm"], "unknown kernel 'gemm'; known: attention, decode, adamw, ladder"),
         (["bench", "--arch"], "unrecognized arguments: --arch"),
         ([], "the following arguments are required: COMMAND"),
         (["verify", "--fast"], "unrecognized arguments: --fast"),

@@ -58,7 +58,9 @@ def test_a_roofline_by_hand() -> None:
     [
         ({"arch": "sm_75"}, "arch: no data sheet for 'sm_75'; known: sm_80"),
         ({"dtype": "fp8"}, "dtype: unknown 'fp8'; known: fp16, bf16, tf32, fp32"),
-        ({"bytes": 0}, "bytes, flops: expected more than zero bytes, got 0 and 0"),
+        ({"bytes": 0}, "bytes, flops: expected more than zero bytes, .*got 0 and 0"),
+        ({"bytes": math.nan}, "bytes, flops: expected .* finite, got nan and 0"),
+        ({"flops": math.inf}, "bytes, flops: expected .* finite, got 1 and inf"),
     ],
 )
 def test_wrong_input_is_one_line(options: dict, match: str) -> None:

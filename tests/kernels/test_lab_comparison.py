@@ -86,6 +86,10 @@ def test_narrow_lines_and_kernels_without_a_loop(versions: tuple[Compiled, Compi
     assert max(map(len, text.splitlines())) <= 60 and "…" in text
     with pytest.raises(ValueError, match="width: expected at least 60 characters, got 40"):
         compare_sass(*versions, width=40)
+    with pytest.raises(TypeError, match=r"^b: expected a compiled kernel, .*got int$"):
+        compare_sass(versions[0], 2)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^a: expected a compiled kernel"):
+        compare_sass(1, 2)  # type: ignore[arg-type]
     x = example((1024,))
     plain = compile_for(_copy, x, x, BLOCK=1024, arch="sm_80")
     assert "no loop, whole kernel" in compare_sass(plain, versions[0])

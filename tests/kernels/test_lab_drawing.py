@@ -199,6 +199,7 @@ def test_programs_of_a_vector(added: tuple[Report, torch.Tensor]) -> None:
             assert (pixels[0, 32 * p : 32 * (p + 1)] == shade(draw._PROGRAMS[p])).all()
         assert texts(ax) == ["1"] * 4
     assert labels(fig) == [f"program {p}" for p in range(4)]
+    assert {(ax.get_xlabel(), ax.get_ylabel()) for ax in fig.axes} == {("column", "row")}
 
 
 def test_programs_of_a_matrix_product(

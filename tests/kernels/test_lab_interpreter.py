@@ -8,6 +8,7 @@ import sys
 import threading
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -328,11 +329,14 @@ def test_autotune_takes_the_first_configuration_and_heuristics_apply() -> None:
         ((1,), (), {}, TypeError, "_fill.*missing a required argument: 'out'"),
         ((1,), (None, 4), {"BLOCK": 4, "VALUE": 1, "SPEED": 3}, TypeError, "SPEED"),
         ((1, 1, 1, 1), (None, 4), {"BLOCK": 4, "VALUE": 1}, ValueError, "grid"),
+        ("4", (None, 4), {"BLOCK": 4, "VALUE": 1}, TypeError, "^grid: expected .*, got '4'$"),
+        ((2.5,), (None, 4), {"BLOCK": 4, "VALUE": 1}, TypeError, r"got \(2.5,\)$"),
+        (None, (None, 4), {"BLOCK": 4, "VALUE": 1}, TypeError, "one to three integers.*got None"),
         ((1, 70000), (None, 4), {"BLOCK": 4, "VALUE": 1}, ValueError, "at most 65535"),
     ],
 )
 def test_a_launch_that_does_not_fit(
-    grid: tuple[int, ...], args: tuple, options: dict, error: type[Exception], match: str
+    grid: Any, args: tuple, options: dict, error: type[Exception], match: str
 ) -> None:
     with pytest.raises(error, match=match):
         interpret(_fill)[grid](*args, **options)

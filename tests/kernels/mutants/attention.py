@@ -148,14 +148,17 @@ _TILES = {
     ),
 }  # fmt: skip
 
-_FORWARD = {
-    "accumulator not rescaled": ("v, acc * rescale[:, None]", "v, acc"),
+_SOFTMAX = {
     "sum not rescaled": ("total * rescale + tl.sum", "total + tl.sum"),
     "maximum of a full tile only": (
-        "tl.maximum(high, tl.max(s, 1) * scale)", "tl.max(s, 1) * scale"
+        "tl.maximum(high, tl.max(s, 1) * scale)",
+        "tl.max(s, 1) * scale",
     ),
     "maximum of an edge tile only": ("tl.maximum(high, tl.max(s, 1))\n", "tl.max(s, 1)\n"),
     "infinity minus infinity": ('tl.where(higher == float("-inf"), 0.0, higher)', "higher"),
+}
+_FORWARD = {
+    "accumulator not rescaled": ("v, acc * rescale[:, None]", "v, acc"),
     "division by an empty sum": ("tl.where(total == 0.0, 1.0, total)", "total"),
     "LSE in two bases": ("high + tl.log2(total)", "high + tl.log(total)"),
     "LSE of the rows beyond M": ("total), mask=rows < M)", "total), mask=rows <= M)"),
@@ -177,8 +180,8 @@ _FORWARD = {
     "sink of the first head": ("tl.load(sinks + h)", "tl.load(sinks)"),
     "output not rescaled for dropout": ("factor *= x.rescale", "factor *= 1.0"),
     "dropout before the sum": (
-        "tl.sum(p, 1)\n    if x.seed",
-        "tl.sum(p if x.seed is None else tl.where(kept(rows, keys, start, at, x, False), p, 0.0), 1)\n    if x.seed",
+        "    if x.seed is not None:\n        p =",
+        "    if x.seed is not None:\n        total -= tl.sum(tl.where(kept(rows, keys, start, at, x, False), 0.0, p), 1)\n        p =",
     ),
     "accumulator in the input's precision": (
         "v, acc * rescale[:, None]", "v, (acc * rescale[:, None]).to(v.dtype).to(tl.float32)"
@@ -274,6 +277,7 @@ _ARGUMENTS = {
 _BUGS = {
     "scores.py": _SCORES,
     "tiles.py": _TILES,
+    "softmax.py": _SOFTMAX,
     "forward.py": _FORWARD,
     "backward.py": _BACKWARD,
     "bias_gradient.py": _BIAS_GRADIENT,

@@ -32,7 +32,8 @@ _BUGS = {
     "division by an empty sum": ("acc *= (1.0 / tl.where(total == 0.0, 1.0, total))[:, None]", "acc *= (1.0 / total)[:, None]"),
     "LSE in two bases": ("tl.store(lse_ptr + row, high + tl.log2(total), mask=inside)", "tl.store(lse_ptr + row, high + tl.log(total), mask=inside)"),
     "accumulator not rescaled": ("v, acc * rescale[:, None]", "v, acc"),
-    "sum not rescaled": ("total * rescale + tl.sum", "total + tl.sum"),
+    "sign of the scale lost": ("NEGATE=problem.scale < 0", "NEGATE=False"),
+    "negative scale": ("abs(problem.scale)", "problem.scale"),
     "page of the first sequence": ("table + at.b * pages + keys", "table + keys"),
     "row of the page by //": ("(keys % PAGE).to(tl.int64)", "(keys // PAGE).to(tl.int64)"),
     "page and row swapped in the strides": ("block * x.batch + row * x.row", "block * x.row + row * x.batch"),
@@ -49,7 +50,7 @@ MUTANTS = {name: Mutant("decode.py", *bug) for name, bug in _BUGS.items()}
 CASES = [
     DecodeCase(shares=5, room=80, lengths=(80, 3, 37), m=2, sinks=True, seed=1),
     DecodeCase((33, 0, 20), page=8, shares=2, m=3, heads=6, window=20, alibi=True, seed=2),
-    DecodeCase((45,), d=40, shares=3, spread=6.0, seed=3),
+    DecodeCase((45,), d=40, shares=3, spread=6.0, scale=-0.3, seed=3),
 ]
 
 
