@@ -41,7 +41,8 @@ def signature_problem(exercise: Exercise, fn: Any) -> tuple[str, str] | None:
 def _body(fn: Any) -> list[ast.stmt] | None:
     """The statements of a function below its docstring, or None when there is no source."""
     with contextlib.suppress(OSError, TypeError, SyntaxError):
-        tree = ast.parse(textwrap.dedent(inspect.getsource(plain(fn))))
+        text = getattr(fn, "source_text", None) or inspect.getsource(plain(fn))
+        tree = ast.parse(textwrap.dedent(text))
         if tree.body and isinstance(tree.body[0], ast.FunctionDef):
             body = tree.body[0].body
             return body[1:] if ast.get_docstring(tree.body[0]) is not None else body

@@ -1,8 +1,12 @@
 """Running a learner's Triton kernel on CPU tensors, watched: bounds, races, bytes moved."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import torch
+from torch import Tensor
 from triton.errors import TritonError
 from triton.runtime.jit import JITFunction
 
@@ -17,27 +21,69 @@ IN_BOUNDS = "touches only elements of its tensors"
 NO_RACE = "leaves each element to one program"
 
 
-def launch(kernel: Any, programs: int, *args: Any, **constants: Any) -> Report:
+@dataclass(frozen=True)
+class Table:
+    """An argument of addresses: int64 rows in which a tensor stands for where its data begins."""
+
+    rows: Sequence[Sequence[Tensor | int]]
+
+    def tensor(self) -> Tensor:
+        """The table in memory."""
+        return torch.tensor([[_address(entry) for entry in row] for row in self.rows])
+
+
+def _address(entry: Tensor | int) -> int:
+    return entry.data_ptr() if isinstance(entry, Tensor) else entry
+
+
+def launch(
+    kernel: Any,
+    programs: int,
+    *args: Any,
+    memory: Mapping[str, Sequence[Tensor]] | None = None,
+    strict: bool = True,
+    **constants: Any,
+) -> Report:
     """Launch ``programs`` programs in the interpreter; what they moved comes back.
+
+    ``memory`` names the tensors that are reached through a :class:`Table`. Without ``strict``,
+    lanes outside and collisions are counted in the report only.
 
     Raises:
         Counterexample: it is no kernel, a lane leaves its tensor, or two programs collide.
     """
-    if not isinstance(kernel, JITFunction):
+    remote = getattr(kernel, "is_kernel", False)
+    if not (remote or isinstance(kernel, JITFunction)):
         raise Counterexample(
             {},
-            f"a plain {type(kernel).__name__}",
+            f"a plain {'function' if hasattr(kernel, 'is_kernel') else type(kernel).__name__}",
             "a function under @triton.jit",
             claim=IS_KERNEL,
             mistake="`@triton.jit` is missing on the line above `def`.",
         )
-    with watch() as report:
-        try:
-            interpret(kernel)[(programs,)](*args, **constants)
-        except OutOfBoundsError as error:
-            raise _finding(kernel, IN_BOUNDS, "no lane outside", error) from None
-        except RaceError as error:
-            raise _finding(kernel, NO_RACE, "one program for each element", error) from None
+    run = kernel.launched if remote else partial(launched, kernel)
+    try:
+        report: Report = run(programs, args, constants, memory, strict)
+    except OutOfBoundsError as error:
+        raise _finding(kernel, IN_BOUNDS, "no lane outside", error) from None
+    except RaceError as error:
+        raise _finding(kernel, NO_RACE, "one program for each element", error) from None
+    return report
+
+
+def launched(
+    kernel: Any,
+    programs: int,
+    args: Sequence[Any],
+    constants: Mapping[str, Any],
+    memory: Mapping[str, Sequence[Tensor]] | None,
+    strict: bool,
+) -> Report:
+    """What a launch in this process moved, and what was wrong about it."""
+    named = {} if memory is None else {"memory": memory}
+    given = [a.tensor() if isinstance(a, Table) else a for a in args]
+    with watch(strict=strict) as report:
+        interpret(kernel, **named)[(programs,)](*given, **constants)
     return report
 
 
@@ -82,8 +128,10 @@ class Compiles(Equals):
         """
         count = 0
         for count, inputs in enumerate(self.cases(), 1):  # noqa: B007
+            there = getattr(fn, "is_kernel", False)
+            compiler = fn.compiled_for if there else partial(compile_for, fn)
             try:
-                compile_for(fn, *inputs["args"], arch=self.arch, **inputs["constants"])
+                compiler(*inputs["args"], arch=self.arch, **inputs["constants"])
             except TritonError as error:
                 reason = str(error).strip().splitlines()[-1].strip()
                 raise Counterexample(inputs["constants"], reason, "machine code") from None

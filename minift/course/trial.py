@@ -114,6 +114,8 @@ def _call(exercise: Exercise, fn: Any, given: Inputs, inputs: Inputs) -> Any:
 def _line(fn: Any, error: Exception) -> str:
     """The error's first line and the learner's line of code that led to it."""
     message = (str(error).strip() or "(no message)").splitlines()[0]
+    if there := getattr(error, "learners_line", ""):  # raised in another process
+        return f"{message}, at `{there}`"
     code = getattr(plain(fn), "__code__", None)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if code and frame.filename == code.co_filename and frame.lineno:

@@ -10,11 +10,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.lab import check as watch
-from kernels.lab import interpret
 from minift.course.exercise import Exercise, Inputs
 from minift.course.inputs import counting, normal
-from minift.course.launch import Compiles, Part
+from minift.course.launch import Compiles, Part, Table, launch
 
 LR = 0.5
 
@@ -57,14 +55,13 @@ def tensors(lengths: list[int], block: int) -> tuple[list[Tensor], list[Tensor]]
 def run(kernel: Any, lengths: list[int], block: int) -> dict[str, Any]:
     """Every parameter after one launch; lanes that were outside; bytes of p and g an element."""
     ps, gs = tensors(lengths, block)
-    table = torch.tensor(
-        [[p.data_ptr(), g.data_ptr(), len(p)] for p, g in zip(ps, gs, strict=True)]
-    )
+    table = Table([[p, g, len(p)] for p, g in zip(ps, gs, strict=True)])
     pieces = [(i, j) for i, n in enumerate(lengths) for j in range(triton.cdiv(n, block))]
     places = torch.tensor(pieces, dtype=torch.int32)
     memory = {"p": ps, "g": gs}
-    with watch(strict=False) as report:
-        interpret(kernel, memory=memory)[(len(pieces),)](table, places, LR, BLOCK=block)
+    report = launch(
+        kernel, len(pieces), table, places, LR, memory=memory, strict=False, BLOCK=block
+    )
     moved = sum(report.traffic[name].loaded + report.traffic[name].stored for name in memory)
     outside = len(report.out_of_bounds) + len(report.races)
     return {"p": torch.cat(ps), "outside": outside, "bytes": moved / sum(lengths)}

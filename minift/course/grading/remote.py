@@ -1,0 +1,295 @@
+"""A learner's function as the checks see it: called here, run in an isolated process.
+
+    with Nursery() as nursery, nursery.session(answer, limits) as fn:
+        outcome = examine("attention.scores", fn)
+
+Arguments go over as data, results come back as data. Gradients too: what a function returns is
+part of autograd's graph here, whose backward pass asks the other side. A kernel's launch comes
+back as the tensors after it and what the interpreter counted.
+"""
+
+import ast
+import builtins
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from minift.course.environment import steady
+from minift.course.grading.isolation import Limits
+from minift.course.grading.nursery import tensors_in
+from minift.course.grading.sources import Answer
+from minift.course.grading.wire import WireError, pack, receive, send
+
+START_LIMIT = 60.0  # seconds that Python and PyTorch may take to load
+
+
+class SessionEnded(BaseException):
+    """The isolated process is gone; the message says why. No check may catch it as an error."""
+
+
+class Nursery:
+    """The process from which sessions are forked: one for functions, one for kernels.
+
+    Use it as a context manager, from one thread.
+    """
+
+    def __init__(self) -> None:
+        self._started: dict[bool, tuple[subprocess.Popen[bytes], socket.socket]] = {}
+
+    def __enter__(self) -> "Nursery":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process, orders in self._started.values():
+            orders.close()
+            process.wait()
+        self._started.clear()
+
+    @contextlib.contextmanager
+    def session(self, answer: Answer, limits: Limits) -> Iterator["RemoteFunction"]:
+        """An isolated process with the learner's code loaded; it is killed at the end.
+
+        Raises:
+            SessionEnded: the code ended its process or took too long.
+            OSError: this system cannot isolate (see ``isolation.why_not``).
+        """
+        connection = Connection(self._fork(answer.jit, limits), limits.seconds)
+        try:
+            yield RemoteFunction(connection, answer)
+        finally:
+            connection.end()
+
+    def _fork(self, kernel: bool, limits: Limits) -> socket.socket:
+        if kernel not in self._started:
+            self._started[kernel] = _start(kernel)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            message = pack(asdict(limits))
+            socket.send_fds(self._started[kernel][1], [message], [theirs.fileno()])
+        return ours
+
+
+def _start(kernel: bool) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    modules = ["minift.course.grading.launching", "kernels.lab.compiler"] if kernel else []
+    command = [sys.executable, "-m", "minift.course.grading.nursery", str(theirs.fileno())]
+    with theirs:
+        process = subprocess.Popen(
+            [*command, *modules],
+            env={**steady(), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    return process, ours
+
+
+class Connection:
+    """Questions and answers, within the time that is left."""
+
+    def __init__(self, connection: socket.socket, seconds: float) -> None:
+        self.connection, self.process, self.seconds = connection, 0, seconds
+        connection.settimeout(START_LIMIT)
+        first = self._receive()
+        if "failed" in first:
+            raise OSError(f"cannot isolate code on this system: {first['failed']}")
+        self.process = first["process"]
+        self.deadline = time.monotonic() + seconds
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The answer to one request.
+
+        Raises:
+            SessionEnded: there is none.
+        """
+        left = self.deadline - time.monotonic()
+        self.connection.settimeout(max(left, 0.001))
+        try:
+            send(self.connection, request)
+        except OSError:
+            raise self._ended() from None
+        answer = self._receive()
+        if not isinstance(answer, dict):
+            raise SessionEnded("its process sent something else than an answer")
+        return answer
+
+    def _receive(self) -> Any:
+        try:
+            return receive(self.connection)
+        except TimeoutError:
+            raise SessionEnded(f"no answer in {self.seconds:g} s; an endless loop?") from None
+        except WireError as error:
+            raise SessionEnded(f"its process sent {error}") from None
+        except (EOFError, OSError):
+            raise self._ended() from None
+
+    def _ended(self) -> SessionEnded:
+        return SessionEnded("running it ended its process")
+
+    def end(self) -> None:
+        """Kill the process: all that it started goes with it."""
+        if self.process:
+            with contextlib.suppress(OSError):
+                os.kill(self.process, signal.SIGKILL)
+        self.connection.close()
+
+
+class RemoteFunction:
+    """The learner's function, for ``minift.course.examine``.
+
+    Attributes:
+        source_text, __signature__: as the learner wrote them, for the checks that read before
+            they run.
+    """
+
+    def __init__(self, connection: Connection, answer: Answer) -> None:
+        self.connection, self.answer = connection, answer
+        self.__name__, self.__signature__ = answer.function, answer.signature
+        self.source_text = ast.unparse(answer.definition) + "\n"
+        self._loaded = False
+
+    @property
+    def is_kernel(self) -> bool:
+        """Whether it is to be launched, not called."""
+        return self.answer.jit
+
+    @property
+    def arg_names(self) -> list[str]:
+        """Of a kernel."""
+        return list(self.__signature__.parameters)
+
+    def __call__(self, *arguments: Any) -> Any:
+        tracked = [a for a in arguments if isinstance(a, Tensor) and a.requires_grad]
+        if not tracked:
+            return self._call(arguments, gradient=False)["value"]
+        box: dict[str, Any] = {}
+        outputs = _Call.apply(self, arguments, box, *tracked)
+        return _replaced(box["value"], list(outputs))
+
+    def _call(self, arguments: tuple[Any, ...], gradient: bool) -> dict[str, Any]:
+        answer = self.ask(do="call", arguments=list(arguments), gradient=gradient)
+        if "value" in answer:
+            for mine, after in zip(arguments, answer.get("after", ()), strict=False):
+                _update(mine, after)
+        return answer if "value" in answer else {"value": Strange(str(answer.get("strange")))}
+
+    def launched(self, programs: int, *rest: Any) -> Any:
+        """As ``minift.course.launch.launched``: the report of a launch, the tensors changed."""
+        from minift.course.grading import launching
+
+        pool, request = launching.request(programs, *rest)
+        found = self.ask(do="launch", **request)
+        for mine, after in zip(pool, found["pool"], strict=True):
+            _update(mine, after)
+        return launching.report_of(found)
+
+    def compiled_for(self, *arguments: Any, arch: str, **constants: Any) -> None:
+        """Compile it, for what the compiler says.
+
+        Raises:
+            TritonError: it refuses.
+        """
+        from triton.errors import TritonError
+
+        found = self.ask(do="compile", arguments=list(arguments), constants=constants, arch=arch)
+        if "refused" in found:
+            raise TritonError(found["refused"])
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """One answer, the learner's code having been loaded.
+
+        Raises:
+            Exception: of the type that the learner's code raised, where that is built in.
+        """
+        if not self._loaded:
+            self._loaded = True
+            found = self.connection.ask(
+                {"do": "load", "source": self.answer.source, "function": self.answer.function}
+            )
+            if found != {"loaded": True}:
+                raise _as_error(found)
+        answer = self.connection.ask(request)
+        if "error" in answer:
+            raise _as_error(answer)
+        return answer
+
+
+class _Call(torch.autograd.Function):
+    """One call whose gradient is asked for on the other side."""
+
+    @staticmethod
+    def forward(ctx: Any, fn: RemoteFunction, arguments: Any, box: Any, *_: Tensor) -> Any:
+        plain = tuple(a.detach() if isinstance(a, Tensor) else a for a in arguments)
+        answer = fn._call(plain, gradient=True)
+        ctx.fn, box["value"] = fn, answer["value"]
+        outputs = tensors_in(box["value"])
+        flags = answer.get("tracked", [])
+        ctx.mark_non_differentiable(
+            *(t for t, tracked in zip(outputs, flags, strict=False) if not tracked)
+        )
+        return tuple(outputs)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        found = ctx.fn.ask(do="backward", gradients=list(gradients)).get("gradients")
+        return None, None, None, *(found or ())
+
+
+class Strange:
+    """In place of a value that cannot be sent."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __repr__(self) -> str:
+        return self.what
+
+
+def _replaced(value: Any, tensors: list[Tensor]) -> Any:
+    """The same nested value with other tensors, taken in order."""
+    if isinstance(value, Tensor):
+        return tensors.pop(0)
+    if isinstance(value, dict):
+        return {k: _replaced(v, tensors) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_replaced(v, tensors) for v in value)
+    return value
+
+
+def _update(mine: Any, after: Any) -> None:
+    """Make an argument what the call made of it."""
+    if isinstance(mine, Tensor) and isinstance(after, Tensor):
+        if mine.shape == after.shape and mine.dtype == after.dtype:
+            with torch.no_grad():
+                mine.copy_(after)
+    elif isinstance(mine, list) and isinstance(after, list):
+        mine[:] = after
+    elif isinstance(mine, dict) and isinstance(after, dict):
+        mine.clear()
+        mine.update(after)
+
+
+def _as_error(answer: dict[str, Any]) -> Exception:
+    """The learner's exception: a built-in one as itself, another by its name."""
+    if "error" not in answer:
+        return NameError("the function is gone when the file has run")
+    name, message = str(answer["error"]), str(answer.get("message", ""))
+    known = getattr(builtins, name, None)
+    ordinary = isinstance(known, type) and issubclass(known, Exception)
+    try:
+        error = known(message) if ordinary else type(name, (Exception,), {})(message)
+    except (TypeError, ValueError):  # UnicodeDecodeError wants five arguments
+        error = RuntimeError(f"{name}: {message}")
+    error.learners_line = str(answer.get("line", ""))  # type: ignore[attr-defined]
+    return error
