@@ -26,6 +26,12 @@ def seeded(seed: int) -> int:
     return seed + 1_000_003 * _SALT.get()
 
 
+def leniency() -> float:
+    """How many times the tolerance is allowed: inputs that nobody has looked at may cancel out, and
+    the sum of what cancels is rounding. A right answer must not depend on luck."""
+    return 256.0 if _SALT.get() else 1.0
+
+
 def counting(*shape: int, start: int = 1) -> Tensor:
     """``start``, ``start + 1``, … in fp32: numbers a reader can follow by hand."""
     size = torch.Size(shape).numel()
@@ -42,8 +48,13 @@ def strided(x: Tensor) -> Tensor:
     return x.transpose(-2, -1).contiguous().transpose(-2, -1)
 
 
+def draw(seed: int) -> random.Random:
+    """A source of random choices, the same on every machine."""
+    return random.Random(seeded(seed))
+
+
 def bio_tags(length: int, types: Sequence[str], seed: int) -> list[str]:
     """Random tags in which B- and I- meet in every order, as a model's predictions do."""
-    rng = random.Random(seeded(seed))
+    rng = draw(seed)
     choices = ["O", *(f"{prefix}-{name}" for name in types for prefix in "BI")]
     return [rng.choice(choices) for _ in range(length)]

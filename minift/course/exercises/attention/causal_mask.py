@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from minift.course.exercise import Exercise, Inputs
+from minift.course.inputs import draw
 from minift.course.properties import Equals
 
 
@@ -17,6 +18,10 @@ def square() -> Iterator[Inputs]:
 def cached() -> Iterator[Inputs]:
     for m, n in ((2, 4), (1, 3), (3, 5), (1, 64), (5, 64), (63, 64)):
         yield {"queries": m, "keys": n}
+    for seed in range(3):
+        rng = draw(seed)
+        n = rng.randint(5, 60)
+        yield {"queries": rng.randint(1, n - 1), "keys": n}
 
 
 exercise = Exercise(

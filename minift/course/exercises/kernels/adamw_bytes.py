@@ -7,6 +7,7 @@ import torch
 import kernels
 from kernels.lab import check as watch
 from minift.course.exercise import Exercise, Inputs
+from minift.course.inputs import draw
 from minift.course.properties import Equals
 
 MOVED = ("param", "grad", "exp_avg", "exp_avg_sq", "master", "exp_avg_scale", "exp_avg_sq_scale")
@@ -35,6 +36,7 @@ def codes() -> Iterator[Inputs]:
     yield of(torch.float32, eight_bit=256)
     yield of(torch.bfloat16, eight_bit=64)
     yield of(torch.float16, master=True, eight_bit=32)
+    yield of(torch.bfloat16, master=True, eight_bit=draw(0).choice((32, 64, 128, 512)))
 
 
 exercise = Exercise(

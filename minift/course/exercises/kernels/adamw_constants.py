@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from minift.course.exercise import Exercise, Inputs
-from minift.course.inputs import normal
+from minift.course.inputs import draw, normal
 from minift.course.launch import Part
 
 EPS = 2.0**-6
@@ -36,6 +36,8 @@ def decayed() -> Iterator[Inputs]:
 def extreme() -> Iterator[Inputs]:
     yield of(5, 0.1, 0.0, 0.5, 0.1)
     yield of(2, 0.001, 0.99, 0.99999, 0.01)
+    rng = draw(0)
+    yield of(rng.randint(3, 99), rng.uniform(0.01, 1), rng.random(), rng.uniform(0.9, 1), 0.3)
 
 
 def everything() -> Iterator[Inputs]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from kernels.lab.occupancy import blocks_per_multiprocessor
 from minift.course.exercise import Exercise, Inputs
+from minift.course.inputs import draw
 from minift.course.properties import Equals
 
 
@@ -38,6 +39,9 @@ def everything() -> Iterator[Inputs]:
     yield of(4, 193, 24576)
     yield of(4, 40, 100 * 1024)
     yield of(1, 20, 1000)
+    for seed in range(6):
+        rng = draw(seed)
+        yield of(rng.choice((1, 2, 4, 8)), rng.randint(16, 255), rng.randint(0, 99) * 1024)
 
 
 exercise = Exercise(

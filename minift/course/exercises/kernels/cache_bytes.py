@@ -7,6 +7,7 @@ import torch
 from kernels.decoding import decode_attention
 from kernels.lab import check as watch
 from minift.course.exercise import Exercise, Inputs
+from minift.course.inputs import draw
 from minift.course.properties import Equals
 
 
@@ -35,6 +36,8 @@ def dtypes() -> Iterator[Inputs]:
 def shared() -> Iterator[Inputs]:
     yield of(2, 4, 2, 16, 50)
     yield of(3, 8, 1, 24, 31, torch.float16)
+    rng = draw(0)
+    yield of(rng.randint(2, 4), 6, rng.choice((2, 3)), 8 * rng.randint(2, 6), rng.randint(9, 70))
 
 
 exercise = Exercise(

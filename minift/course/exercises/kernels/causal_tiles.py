@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import torch
 
 from minift.course.exercise import Exercise, Inputs
+from minift.course.inputs import draw
 from minift.course.properties import Equals
 
 
@@ -29,6 +30,10 @@ def shifted() -> Iterator[Inputs]:
 
 def ragged() -> Iterator[Inputs]:
     yield from cases((7, 7, 2, 2), (5, 5, 4, 2), (1, 1, 4, 4), (13, 17, 4, 8), (33, 50, 16, 4))
+    for seed in range(3):
+        rng = draw(seed)
+        m = rng.randint(3, 40)
+        yield from cases((m, m + rng.randint(0, 20), rng.choice((2, 4, 8)), rng.choice((2, 4, 8))))
 
 
 exercise = Exercise(

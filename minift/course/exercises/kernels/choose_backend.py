@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from minift.course.exercise import Exercise, Inputs
+from minift.course.inputs import draw
 from minift.course.properties import Equals
 
 TAKEN = (torch.float32, torch.float16, torch.bfloat16)
@@ -29,6 +30,8 @@ def dtypes() -> Iterator[Inputs]:
 def sizes() -> Iterator[Inputs]:
     for d in (4, 7, 8, 80, 256, 257, 512):
         yield of("cuda", torch.bfloat16, d, True, None)
+    for seed in range(4):
+        yield of("cuda", torch.bfloat16, draw(seed).randint(2, 400), True, None)
 
 
 def installed() -> Iterator[Inputs]:

@@ -1,10 +1,10 @@
 """kernels.count_spills: which accesses to local memory are paid for in every pass of a loop?"""
 
-import random
 from collections.abc import Iterator
 
 from kernels.lab.control_flow import Instruction, natural_loops
 from minift.course.exercise import Exercise, Inputs
+from minift.course.inputs import draw
 from minift.course.properties import Equals
 
 WORK = ("FADD R1, R2, R3", "HMMA.16816.F32 R4, R8, R12, R4", "LDG.E.128 R8, [R2.64]")
@@ -52,13 +52,13 @@ def nested() -> Iterator[Inputs]:
 
 def mixed() -> Iterator[Inputs]:
     for seed in range(4):
-        draw = random.Random(seed)
+        rng = draw(seed)
         lines: list[str] = []
-        for _ in range(draw.randint(1, 4)):
-            lines += draw.choices(WORK + SPILLS, k=draw.randint(0, 6))
-            body = draw.choices(WORK + SPILLS, k=draw.randint(1, 12))
-            lines += [*body, f"back {draw.randint(1, len(body))}"]
-        yield listing(*lines, *draw.choices(SPILLS, k=2), "EXIT ")
+        for _ in range(rng.randint(1, 4)):
+            lines += rng.choices(WORK + SPILLS, k=rng.randint(0, 6))
+            body = rng.choices(WORK + SPILLS, k=rng.randint(1, 12))
+            lines += [*body, f"back {rng.randint(1, len(body))}"]
+        yield listing(*lines, *rng.choices(SPILLS, k=2), "EXIT ")
 
 
 exercise = Exercise(

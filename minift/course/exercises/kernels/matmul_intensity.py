@@ -6,6 +6,7 @@ import torch
 
 from minift.course.exercise import Exercise, Inputs
 from minift.course.exercises.kernels import matmul_tile
+from minift.course.inputs import draw
 from minift.course.properties import Equals
 
 
@@ -32,6 +33,8 @@ def ragged() -> Iterator[Inputs]:
     yield of(17, 16, 32, 16)
     yield of(40, 70, 33, 32)
     yield of(1, 100, 20, 16)
+    rng = draw(0)
+    yield of(rng.randint(17, 60), rng.randint(17, 60), rng.randint(17, 60), 16)
 
 
 exercise = Exercise(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from minift.course.exercise import Exercise, Inputs
+from minift.course.inputs import draw
 from minift.course.properties import Equals
 
 
@@ -23,6 +24,11 @@ def lower_groups() -> Iterator[Inputs]:
     for down, across, group in ((5, 3, 2), (2, 5, 8), (7, 2, 3), (1, 4, 4)):
         for program in range(down * across):
             yield {"program": program, "down": down, "across": across, "group": group}
+    for seed in range(8):
+        rng = draw(seed)
+        down, across, group = (rng.randint(1, 9) for _ in range(3))
+        program = rng.randrange(down * across)
+        yield {"program": program, "down": down, "across": across, "group": group}
 
 
 exercise = Exercise(

@@ -1,9 +1,9 @@
 """ner.align_labels: one label a word becomes one label a word piece."""
 
-import random
 from collections.abc import Iterator
 
 from minift.course.exercise import Exercise, Inputs
+from minift.course.inputs import draw
 from minift.course.properties import Equals
 
 
@@ -17,7 +17,7 @@ def whole() -> Iterator[Inputs]:
     yield {"labels": [0, 7, 8], "word_ids": pieces([1, 3, 2])}
     yield {"labels": [5, 5, 5], "word_ids": pieces([2, 2, 1])}
     for seed in range(20):
-        rng = random.Random(seed)
+        rng = draw(seed)
         lengths = [rng.randint(1, 4) for _ in range(rng.randint(1, 12))]
         labels = [rng.randint(0, 20) for _ in lengths]
         yield {"labels": labels, "word_ids": [*pieces(lengths), *[None] * rng.randint(0, 5)]}

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from minift.course.exercise import Exercise, Inputs
+from minift.course.inputs import draw
 from minift.course.properties import Equals
 
 Entity = tuple[str, int, int]
@@ -22,7 +23,7 @@ def several() -> Iterator[Inputs]:
     yield {"gold": [first, first], "predicted": [first, [("PER", 1, 2)]]}
     yield {"gold": [first, []], "predicted": [[], first]}
     for seed in range(30):
-        rng = random.Random(seed)
+        rng = draw(seed)
         gold = [_sentence(rng) for _ in range(rng.randint(2, 6))]
         # keep about half of the gold entities, so that every count differs from every other
         guess = [[e for e in s if rng.random() < 0.5] + _sentence(rng)[:1] for s in gold]

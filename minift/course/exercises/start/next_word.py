@@ -1,11 +1,11 @@
 """start.next_word: the smallest language model, one look back."""
 
-import random
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 
 from minift.course.exercise import Exercise, Inputs
+from minift.course.inputs import draw
 from minift.course.properties import Equals
 
 
@@ -13,7 +13,7 @@ def plain() -> Iterator[Inputs]:
     yield {"words": ["a", "b", "a", "b", "a", "c"], "word": "a"}
     yield {"words": ["the", "cat", "saw", "the", "dog", "and", "the", "dog"], "word": "the"}
     for seed in range(20):
-        words = random.Random(seed).choices("abcd", weights=(5, 3, 2, 1), k=40)
+        words = draw(seed).choices("abcd", weights=(5, 3, 2, 1), k=40)
         followers = Counter(b for a, b in pairwise(words) if a == "a")
         (_, most), *others = followers.most_common()
         if not others or most > others[0][1]:
