@@ -5,14 +5,16 @@ from pathlib import Path
 import pytest
 
 from minift.course.environment import fetch_assets, make_steady
+from minift.course.offline import cut_network
 
 make_steady()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Fetch the assets once, in the process that starts the others."""
+    """Fetch the assets once, in the process that starts the others; then there is no network."""
     if not hasattr(config, "workerinput"):
         fetch_assets()
+    cut_network()
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from minift.course.checking import CheckFailed, Outcome, check, examine
     from minift.course.help import hint, solution
+    from minift.course.progress_report import progress
     from minift.course.registry import find, names
 
-__all__ = ["CheckFailed", "Outcome", "check", "examine", "find", "hint", "names", "solution"]
+__all__ = [
+    "CheckFailed",
+    "Outcome",
+    "check",
+    "examine",
+    "find",
+    "hint",
+    "names",
+    "progress",
+    "solution",
+]
 
 _HOME = {
     "CheckFailed": "checking",
@@ -24,6 +35,7 @@ _HOME = {
     "find": "registry",
     "hint": "help",
     "names": "registry",
+    "progress": "progress_report",
     "solution": "help",
 }
 

@@ -11,22 +11,27 @@ import re
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
 
-from minift.course import outputs
+from minift.course import budget, copies, outputs
+from minift.course.copies import parsed
 from minift.course.exercise import source
-from minift.course.notebooks import folded_help, notebook_of, read_source
+from minift.course.notebooks import (
+    FOLDER,
+    all_sources,
+    folded_help,
+    notebook_of,
+    read_source,
+)
+from minift.course.plan import CHECK
 from minift.course.registry import find, names
 
-LIBRARY = (Path(__file__).parents[1], Path(__file__).parents[2] / "kernels")
 OPEN_ENDED = {"00_start_here"}
 MAX_BYTES = 600_000
 
-_CHECK = re.compile(r"\bcheck\(\s*[\"']([\w.]+)[\"']")
 _LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
 _CODE = re.compile(r"```.*?```|`[^`]*`", flags=re.S)
 _CAPTION = re.compile(r"^\*Figure (\d+)\. [^*]+\.\*$", flags=re.M)
@@ -93,10 +98,8 @@ def opening(lesson: Lesson) -> Iterator[str]:
     text = "\n".join([first, *rest])
     if "you will be able to" not in text.lower():
         yield "the opening does not say what you will be able to do"
-    if not re.search(r"\d+\s*(s|seconds?|minutes?)\b", text):
-        yield "the opening does not say how long it takes"
-    if not re.search(r"\d+\s*[MG]B\b", text):
-        yield "the opening does not say how much memory it needs"
+    if budget.stated(text) is None:
+        yield f"the opening does not state time and memory in this form: {budget.FORM}"
 
 
 def closing(lesson: Lesson) -> Iterator[str]:
@@ -113,8 +116,9 @@ def proportions(lesson: Lesson) -> Iterator[str]:
     lengths = [len(cell.source.splitlines()) for _, cell in lesson.code]
     if lengths and statistics.median(lengths) > 6:
         yield f"the median code cell has {statistics.median(lengths):g} lines; at most 6 are right"
-    if not lesson.open_ended and not 40 <= len(lesson.cells) <= 70:
-        yield f"{len(lesson.cells)} cells; 40 to 70 are right"
+    count = sum(not c.source.startswith("<details>") for c in lesson.cells)  # help stays folded
+    if not lesson.open_ended and not 40 <= count <= 70:
+        yield f"{count} cells; 40 to 70 are right"
 
 
 def figures(lesson: Lesson) -> Iterator[str]:
@@ -138,7 +142,7 @@ def _digest(text: str) -> Iterator[str]:
 
 
 def exercises(lesson: Lesson) -> Iterator[str]:
-    checks = [(n, name) for n, cell in lesson.code for name in _CHECK.findall(cell.source)]
+    checks = [(n, name) for n, cell in lesson.code for name in CHECK.findall(cell.source)]
     asked = list(dict.fromkeys(name for _, name in checks))
     if not lesson.open_ended and not 2 <= len(asked) <= 4:
         yield f"{len(asked)} exercises; 2 to 4 are right"
@@ -164,20 +168,11 @@ def _exercise(lesson: Lesson, name: str, number: int) -> Iterator[str]:
 
 
 def one_copy(lesson: Lesson) -> Iterator[str]:
-    """Functions of the library are imported; one shown for teaching is tagged ``teaches:…``."""
+    """Functions of the library are imported, and those shown for teaching equal it."""
     sources = [cell.source for _, cell in lesson.code]
     if not any(re.search(r"^(from|import) (minift|kernels)", s, flags=re.M) for s in sources):
         yield "nothing is imported from the library"
-    stubs = {name.rpartition(".")[2] for s in sources for name in _CHECK.findall(s)}
-    known = library_functions()
-    for _, cell in lesson.code:
-        tags = cell.metadata.get("tags", [])
-        taught = {tag.removeprefix("teaches:") for tag in tags if tag.startswith("teaches:")}
-        for target in sorted(t for t in taught if t not in known.get(t.rpartition(".")[2], ())):
-            yield f"{_short(cell)}: the tag teaches:{target} names no function of the library"
-        allowed = stubs | {target.rpartition(".")[2] for target in taught}
-        for copied in sorted((_defined(cell.source) - allowed) & known.keys()):
-            yield f"{_short(cell)}: {copied} is a second copy of {known[copied][0]}"
+    yield from copies.copied([(_short(cell), cell) for _, cell in lesson.code])
 
 
 def links(lesson: Lesson) -> Iterator[str]:
@@ -188,52 +183,35 @@ def links(lesson: Lesson) -> Iterator[str]:
                 yield f"a link leads nowhere: {target}"
 
 
+def neighbours(lesson: Lesson) -> Iterator[str]:
+    """A notebook links to the one before it and to the one behind it in the course."""
+    order = [notebook_of(path) for path in all_sources()]
+    place = order.index(lesson.path) if lesson.path in order else -1
+    text = "\n".join(cell.source for cell in lesson.cells if cell.cell_type == "markdown")
+    linked = {(lesson.path.parent / target).resolve() for target in _LINK.findall(text)}
+    if place > 0 and order[place - 1] not in linked:
+        yield f"no link back to {order[place - 1].relative_to(FOLDER)}"
+    if 0 <= place < len(order) - 1 and order[place + 1] not in linked:
+        yield f"no link forward to {order[place + 1].relative_to(FOLDER)}"
+
+
 RULES: tuple[Callable[[Lesson], Iterator[str]], ...] = (
     in_sync, executed_in_order, opening, closing, proportions, figures, exercises, one_copy,
-    links,
+    links, neighbours,
 )  # fmt: skip
 
 
-@cache
-def library_functions() -> dict[str, list[str]]:
-    """The public functions and classes of ``minift`` and ``kernels``: name → dotted places."""
-    found: dict[str, list[str]] = {}
-    for package in LIBRARY:
-        for path in package.rglob("*.py"):
-            parts = path.relative_to(package.parent).with_suffix("").parts
-            if parts[:2] in (("minift", "course"), ("minift", "commands")):
-                continue
-            for name in _defined(path.read_text(encoding="utf-8")):
-                if not name.startswith("_"):
-                    found.setdefault(name, []).append(".".join([*parts, name]))
-    return found
-
-
-def _defined(text: str) -> set[str]:
-    kinds = (ast.FunctionDef, ast.ClassDef)
-    return {node.name for node in _parsed(text).body if isinstance(node, kinds)}
-
-
 def _functions(text: str) -> list[str]:
-    return [ast.dump(node) for node in _parsed(text).body if isinstance(node, ast.FunctionDef)]
+    return [ast.dump(node) for node in parsed(text).body if isinstance(node, ast.FunctionDef)]
 
 
 def _free_names(text: str) -> set[str]:
     """The names that a function takes from around it."""
-    nodes = list(ast.walk(_parsed(text)))
+    nodes = list(ast.walk(parsed(text)))
     read = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
     own = {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
     own |= {n.arg for n in nodes if isinstance(n, ast.arg)}
     return read - own - set(dir(builtins))
-
-
-def _parsed(text: str) -> ast.Module:
-    """The cell without magics; a cell that shows a syntax error defines nothing."""
-    lines = [line for line in text.splitlines() if not line.lstrip().startswith(("%", "!"))]
-    try:
-        return ast.parse("\n".join(lines))
-    except SyntaxError:
-        return ast.Module([], [])
 
 
 def _short(cell: NotebookNode) -> str:

@@ -7,9 +7,11 @@ from typing import Any
 
 from minift.course.checking import Outcome, examine
 from minift.course.exercise import Exercise
+from minift.course.inputs import salted
 from minift.course.registry import find, names
 
 MIN_MISTAKES = 3
+SALT = 1  # other random inputs than those that learners see
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Row:
     """One answer to one exercise, and whether the check said of it what is true.
 
     Attributes:
-        answer: "stub", "solution" or the name of a wrong answer.
+        answer: "stub", "solution", "solution, other inputs" or the name of a wrong answer.
         state: what the check found.
         ok: the stub is not attempted, the solution is right, a wrong answer is wrong **and** its
             own sentence was given as the likely mistake.
@@ -41,11 +43,24 @@ def audit(chosen: list[str] | None = None) -> Iterator[Row]:
     """
     for name in chosen or names():
         exercise = find(name)
+        exercise.require_answers()
         yield _row(name, "stub", exercise.start, "not attempted")
         yield _row(name, "solution", exercise.answer, "right")
         for mistake in exercise.mistakes:
             yield _row(name, mistake.name, mistake.fn, "wrong", mistake.sentence)
+        with salted(SALT):
+            yield _row(name, "solution, other inputs", exercise.answer, "right")
         yield from _shortcomings(exercise)
+
+
+def totals(rows: list[Row]) -> str:
+    """One line with how many answers of each kind were judged as they should be."""
+    kinds = {"stub": "stubs", "solution": "solutions", "solution, other inputs": "on other inputs"}
+    count: dict[str, list[bool]] = {kind: [] for kind in (*kinds.values(), "wrong answers named")}
+    for row in rows:
+        count[kinds.get(row.answer, "wrong answers named")].append(row.ok)
+    parts = [f"{kind} {sum(found)}/{len(found)}" for kind, found in count.items()]
+    return f"{', '.join(parts)}; {sum(row.seconds for row in rows):.1f} s"
 
 
 def _row(exercise: str, answer: str, fn: Any, state: str, sentence: str = "") -> Row:

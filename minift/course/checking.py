@@ -1,15 +1,19 @@
 """``check``: is this function right? The same answer in a notebook, in pytest and in a shell."""
 
-from dataclasses import dataclass
+import inspect
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from minift.course import progress_file
 from minift.course.attempt import is_stub, signature_problem
 from minift.course.diagnosis import likely_mistake
-from minift.course.exercise import Exercise
-from minift.course.properties import Equals
+from minift.course.exercise import Exercise, plain
+from minift.course.printed import Printed
+from minift.course.properties import ASPECTS, Equals
 from minift.course.registry import find
 from minift.course.show import show
-from minift.course.trial import Counterexample, NotAttempted
+from minift.course.trial import RETURNS, Counterexample, NotAttempted
 
 State = Literal["not attempted", "right", "wrong"]
 
@@ -58,12 +62,14 @@ class Outcome:
         state: "not attempted", "right" or "wrong".
         verified: the properties that hold, up to the first that does not.
         failure: the error to raise when the function is wrong, else None.
+        printed: the beginning of what the function printed meanwhile.
     """
 
     exercise: str
     state: State
     verified: tuple[str, ...] = ()
     failure: CheckFailed | None = None
+    printed: str = ""
 
     def __str__(self) -> str:
         if self.failure is not None:
@@ -79,6 +85,8 @@ class Outcome:
 def check(name: str, fn: Any, *, required: bool = False) -> None:
     """Check a function against an exercise and print what was found.
 
+    A right answer, and a wrong one under the exercise's own name, are recorded for ``progress``.
+
     Args:
         name: the exercise, such as "attention.causal_mask".
         fn: the function to check.
@@ -90,6 +98,10 @@ def check(name: str, fn: Any, *, required: bool = False) -> None:
         InputError: there is no such exercise.
     """
     outcome = examine(name, fn)
+    if outcome.printed:
+        print(outcome.printed)
+    if not required:
+        _remember(outcome, fn)
     if outcome.failure is not None:
         raise outcome.failure from None
     if required and outcome.state != "right":
@@ -103,9 +115,20 @@ def examine(name: str, fn: Any) -> Outcome:
     Raises:
         InputError: there is no such exercise.
     """
-    exercise = find(name)
+    exercise, printed = find(name), Printed()
+    with redirect_stdout(printed):
+        outcome = _examine(exercise, fn, printed)
+    return replace(outcome, printed=str(printed))
+
+
+def _examine(exercise: Exercise, fn: Any, printed: Printed) -> Outcome:
+    name = exercise.name
     if is_stub(exercise, fn):
         return Outcome(name, "not attempted")
+    if inspect.iscoroutinefunction(plain(fn)):
+        return _wrong(
+            name, (), ("gives its result at once", "", "def", "async def", ASPECTS["lazy"])
+        )
     if problem := signature_problem(exercise, fn):
         yours, right = problem
         return _wrong(name, (), ("takes the agreed arguments", "", right, yours, ""))
@@ -116,17 +139,27 @@ def examine(name: str, fn: Any) -> Outcome:
         except NotAttempted:
             return Outcome(name, "not attempted")
         except Counterexample as found:
-            return _wrong(name, tuple(verified), _report(exercise, prop, fn, found))
+            return _wrong(name, tuple(verified), _report(exercise, prop, fn, found, bool(printed)))
         verified.append(f"{prop.claim} ({count} input{'s' * (count != 1)})")
     return Outcome(name, "right", (*verified, "leaves its inputs as they were"))
 
 
 def _report(
-    exercise: Exercise, prop: Equals, fn: Any, found: Counterexample
+    exercise: Exercise, prop: Equals, fn: Any, found: Counterexample, printed: bool
 ) -> tuple[str, str, str, str, str]:
-    mistake = likely_mistake(exercise, prop, fn, found)
+    if found.claim == RETURNS and printed:
+        mistake = "The result is printed and then lost: `return` it."
+    else:
+        mistake = likely_mistake(exercise, prop, fn, found)
     return found.claim or prop.claim, show(dict(found.inputs)), found.right, found.yours, mistake
 
 
 def _wrong(name: str, verified: tuple[str, ...], report: tuple[str, str, str, str, str]) -> Outcome:
     return Outcome(name, "wrong", verified, CheckFailed(name, *report))
+
+
+def _remember(outcome: Outcome, fn: Any) -> None:
+    """A wrong function under another name is a demonstration, not an attempt."""
+    own = getattr(plain(fn), "__name__", "") == outcome.exercise.rpartition(".")[2]
+    if outcome.state == "right" or (outcome.state == "wrong" and own):
+        progress_file.checked(outcome.exercise, outcome.state == "right")

@@ -1,7 +1,7 @@
 """One value against the right one: type first, then shape, dtype, and numbers last."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Number
 from typing import Any
@@ -14,7 +14,7 @@ from minift.course.show import MAX_ELEMENTS, kind, show
 
 @dataclass(frozen=True)
 class Difference:
-    """What differs: ``aspect`` is "type", "shape", "dtype", "length" or "value"."""
+    """What differs: "type", "lazy", "shape", "dtype", "device", "length" or "value"."""
 
     aspect: str
     yours: str
@@ -30,6 +30,9 @@ def difference(
     over finite elements; NaN and infinities must stand in the same places. ``dtype`` is the
     right dtype where ``right`` itself was computed in a higher precision.
     """
+    if _lazy(got):
+        wanted = right.to(dtype) if isinstance(right, Tensor) else right
+        return Difference("lazy", f"a {kind(got)}", f"a {kind(wanted)}")
     if isinstance(right, Tensor):
         return _tensors(got, right, ulps, dtype or right.dtype)
     if isinstance(right, Mapping):
@@ -42,13 +45,20 @@ def difference(
     return None if same else Difference("value", show(got), show(right))
 
 
+def _lazy(got: Any) -> bool:
+    """Whether the values of a result are still to come: a generator, ``map``, ``zip``."""
+    return isinstance(got, Iterator)
+
+
 def _tensors(got: Any, right: Tensor, ulps: float, dtype: torch.dtype) -> Difference | None:
-    if not isinstance(got, Tensor):
+    if not isinstance(got, Tensor) or got.layout != right.layout:
         return Difference("type", f"a {kind(got)}: {show(got)}", f"a {kind(right.to(dtype))}")
     if got.shape != right.shape:
         return Difference("shape", kind(got), f"shape {tuple(right.shape)}")
     if got.dtype != dtype:
         return Difference("dtype", kind(got), f"dtype {str(dtype).removeprefix('torch.')}")
+    if got.device != right.device:
+        return Difference("device", f"{kind(got)} on {got.device}", f"a tensor on {right.device}")
     wrong = _beyond(got.detach().double(), right.detach().double(), ulps, dtype)
     return _where(got, right.to(dtype), wrong) if bool(wrong.any()) else None
 

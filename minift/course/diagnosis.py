@@ -10,23 +10,30 @@ from typing import Any
 from minift.course.compare import difference
 from minift.course.exercise import Exercise
 from minift.course.properties import Equals
+from minift.course.recorded import Recorded
 from minift.course.trial import Counterexample
 
 
 def likely_mistake(exercise: Exercise, prop: Equals, fn: Any, found: Counterexample) -> str:
     """The sentence for a function that fails ``prop`` with the counterexample ``found``."""
-    mine = prop.behaviour(exercise, fn)
-    matching = {
-        mistake.sentence
-        for mistake in exercise.mistakes
-        if _alike(prop.behaviour(exercise, mistake.fn), mine) and _fails(exercise, prop, mistake.fn)
-    }
+    matching = _matching(exercise, prop, prop.behaviour(exercise, fn))
     if len(matching) == 1:
         return matching.pop()
     return prop.mistake if found.mistake is None else found.mistake
 
 
-def _fails(exercise: Exercise, prop: Equals, fn: Any) -> bool:
+def _matching(exercise: Exercise, prop: Equals, mine: Any) -> set[str]:
+    """The sentences of the wrong answers that fail ``prop`` and behave as ``mine`` does."""
+    if isinstance(prop, Recorded):
+        return {sentence for sentence, theirs in prop.wrong if alike(theirs, mine)}
+    return {
+        mistake.sentence
+        for mistake in exercise.mistakes
+        if alike(prop.behaviour(exercise, mistake.fn), mine) and fails(exercise, prop, mistake.fn)
+    }
+
+
+def fails(exercise: Exercise, prop: Equals, fn: Any) -> bool:
     """A mistake that shows elsewhere only must not be blamed here for rounding alike."""
     try:
         prop.verify(exercise, fn)
@@ -35,11 +42,11 @@ def _fails(exercise: Exercise, prop: Equals, fn: Any) -> bool:
     return False
 
 
-def _alike(theirs: Any, mine: Any) -> bool:
+def alike(theirs: Any, mine: Any) -> bool:
     """Equal up to rounding; two NaN are equal."""
     if isinstance(mine, (list, tuple)) and isinstance(theirs, (list, tuple)):
         same = type(mine) is type(theirs) and len(mine) == len(theirs)
-        return same and all(map(_alike, theirs, mine))
+        return same and all(map(alike, theirs, mine))
     dtype = getattr(theirs, "dtype", None)
     try:
         return difference(mine, theirs, ulps=256, dtype=dtype) is None

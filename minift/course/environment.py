@@ -13,6 +13,7 @@ STEADY = {
     "TRITON_DEFAULT_FP_FUSION": "1",  # else Triton 3.9 prints a warning to stderr
     "HF_HUB_OFFLINE": "1",  # nothing is downloaded while a test or a notebook runs
     "TRANSFORMERS_OFFLINE": "1",
+    "MINIFT_PROGRESS": os.devnull,  # no learner's record is touched, and progress() shows none
 }
 
 

@@ -21,6 +21,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from minift.errors import InputError
+
 if TYPE_CHECKING:
     from minift.course.properties import Equals
 
@@ -52,6 +54,7 @@ class Exercise:
         properties: what has to hold, in the order in which it is verified: the simplest first.
         hints: from a nudge to nearly the answer.
         apply: runs the learner's function on inputs and returns what is to be judged.
+        points: what a right answer is worth in a class.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Exercise:
     properties: tuple[Equals, ...]
     hints: tuple[str, ...]
     apply: Callable[..., Any] = call
+    points: float = 1
     start: Any = None
     answer: Any = None
     oracle: Any = None
@@ -100,6 +104,15 @@ class Exercise:
         exec(compile(text, place, "exec"), namespace)
         self.mistakes.append(Mistake(name, namespace[name], sentence))
 
+    def require_answers(self) -> None:
+        """Refuse what needs a solution where there is none: in the students' edition.
+
+        Raises:
+            InputError: the solution or the oracle is missing.
+        """
+        if self.answer is None or self.oracle is None:
+            raise InputError(f"exercise {self.name}: this edition of the course has no solutions")
+
     @property
     def function(self) -> str:
         """The name of the function that the learner writes."""
@@ -110,7 +123,12 @@ class Exercise:
         return source(self.start)
 
     def solution_source(self) -> str:
-        """The solution under the stub's name."""
+        """The solution under the stub's name.
+
+        Raises:
+            InputError: this is the students' edition of the course.
+        """
+        self.require_answers()
         return re.sub(r"^def \w+\(", f"def {self.function}(", source(self.answer), flags=re.M)
 
 

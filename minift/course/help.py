@@ -1,5 +1,6 @@
 """Help on demand: hints one step at a time, then the solution."""
 
+from minift.course import progress_file
 from minift.course.registry import find
 
 _given: dict[str, int] = {}
@@ -24,8 +25,12 @@ def hint(name: str) -> None:
         InputError: there is no such exercise.
     """
     hints = find(name).hints
+    if not hints:
+        print(f"{name}: this edition of the course has no hints")
+        return
     step = _given.get(name, 0) % len(hints)
     _given[name] = step + 1
+    progress_file.hinted(name, step + 1)
     print(f"Hint {step + 1} of {len(hints)}: {hints[step]}")
     if step + 1 == len(hints):
         print(f'That was the last hint. One right answer: solution("{name}")')

@@ -80,10 +80,10 @@ def launched(
     strict: bool,
 ) -> Report:
     """What a launch in this process moved, and what was wrong about it."""
-    named = {} if memory is None else {"memory": memory}
+    named = {name: list(tensors) for name, tensors in (memory or {}).items()}
     given = [a.tensor() if isinstance(a, Table) else a for a in args]
     with watch(strict=strict) as report:
-        interpret(kernel, **named)[(programs,)](*given, **constants)
+        interpret(kernel, memory=named)[(programs,)](*given, **constants)
     return report
 
 

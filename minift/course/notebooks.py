@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ def notebook_of(source: Path) -> Path:
 def read_source(source: Path) -> NotebookNode:
     """The notebook that a source describes, not executed: stable cell ids, help filled in."""
     notebook = jupytext.read(source, fmt="py:percent")
+    notebook.cells = [part for cell in notebook.cells for part in _help_apart(cell)]
     seen: dict[str, int] = {}
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
@@ -79,6 +81,18 @@ def read_source(source: Path) -> NotebookNode:
     notebook["metadata"] = nbformat.from_dict(_METADATA)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     return notebook
+
+
+def _help_apart(cell: NotebookNode) -> Iterator[NotebookNode]:
+    """What stands behind folded help is a cell of its own: else there is no gap between them."""
+    match = _HELP.search(cell.source) if cell.cell_type == "markdown" else None
+    behind = cell.source[match.end() :].strip("\n") if match else ""
+    if match and behind:
+        cell.source = cell.source[: match.end()]
+        yield cell
+        yield from _help_apart(nbformat.v4.new_markdown_cell(behind))
+    else:
+        yield cell
 
 
 def folded_help(name: str) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from minift.course.compare import difference
 from minift.course.exercise import Exercise, Inputs
+from minift.course.inputs import leniency
 from minift.course.trial import Counterexample, copies, run
 
 Cases = Callable[[], Iterable[Inputs]]
@@ -21,6 +22,10 @@ ASPECTS = {
     "shape": "What comes back is not of the shape that the docstring names.",
     "dtype": "A step changed the dtype: `.float()`, a comparison left as it is, or a tensor made "
     "without the input's dtype.",
+    "device": "A tensor was made without the input's device: `torch.zeros_like(x)`, or "
+    "`device=x.device`.",
+    "lazy": "The values are still to be made: a generator, `map`, `zip`, or a function under "
+    "`async`. Return the values themselves: `list(…)`, a plain `def`.",
 }
 
 
@@ -49,7 +54,8 @@ class Equals:
         count = 0
         for count, inputs in enumerate(self.cases(), 1):  # noqa: B007
             got, right = self.outcome(exercise, fn, inputs), self.right(exercise, inputs)
-            if found := difference(got, right, ulps=self.ulps, dtype=_dtype(inputs, right)):
+            ulps, dtype = self.ulps * leniency(), _dtype(inputs, right)
+            if found := difference(got, right, ulps=ulps, dtype=dtype):
                 note = ASPECTS.get(found.aspect)
                 raise Counterexample(inputs, found.yours, found.right, mistake=note, got=got)
         return count

@@ -1,5 +1,6 @@
 """Values shown small: enough to see what went wrong, the same text on every machine."""
 
+import re
 from typing import Any
 
 import torch
@@ -7,6 +8,8 @@ from torch import Tensor
 
 MAX_ELEMENTS = 24
 MAX_CHARACTERS = 160
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # differs from run to run
 
 
 def show(value: Any) -> str:
@@ -19,19 +22,23 @@ def show(value: Any) -> str:
         return _cut(f"{type(value).__name__}: {value}")
     if _holds_tensors(value):
         return "(" + ", ".join(show(item) for item in value) + ")"
-    return _cut(_number(value) if isinstance(value, (bool, int, float)) else repr(value))
+    text = _number(value) if isinstance(value, (bool, int, float)) else repr(value)
+    return _cut(_ADDRESS.sub("", text))
 
 
 def kind(value: Any) -> str:
     """The type of a value in words: ``float32 tensor of shape (2, 3)``, ``list``, ``int``."""
     if isinstance(value, Tensor):
-        return f"{_dtype(value)} tensor of shape {tuple(value.shape)}"
+        sparse = "" if value.layout == torch.strided else "sparse "
+        return f"{sparse}{_dtype(value)} tensor of shape {tuple(value.shape)}"
     return type(value).__name__
 
 
 def _tensor(value: Tensor) -> str:
     head = f"{_dtype(value)} {tuple(value.shape)}"
-    if value.numel() > MAX_ELEMENTS:
+    if value.is_meta:
+        return f"{head} on meta"
+    if value.numel() > MAX_ELEMENTS or value.layout != torch.strided:
         return head
     return f"{head} {_nested(value.detach().tolist())}"
 

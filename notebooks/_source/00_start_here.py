@@ -16,7 +16,7 @@
 # - say what a language model does, and what attention adds to it;
 # - find your way through the other notebooks.
 #
-# *20 minutes to read; 15 seconds to run on two CPU cores, with 600 MB of memory. Nothing is
+# *20 minutes to read; 15 seconds to run on two CPU cores, with 1 GB of memory. Nothing is
 # downloaded.*
 
 # %% [markdown]
@@ -138,6 +138,17 @@ check("start.next_word", next_word)
 #
 # Once your function is right, put it to work: `babble(next_word, "mouse")`.
 #
+# `check` remembers on your computer, and nowhere else, which exercises are done. `progress()` shows
+# it and names the one that comes next. (Shown here: nothing done yet.)
+
+# %%
+from minift.course import progress
+
+progress()
+
+# %% [markdown]
+# *Figure 2. Each notebook's exercises; those that are right are coloured.*
+#
 # ## What a wrong answer looks like
 #
 # This function returns the most frequent word of the whole text. Read what the check has to say:
@@ -196,7 +207,7 @@ ax.tick_params(axis="x", rotation=45)
 print(describe(fig))
 
 # %% [markdown]
-# *Figure 2. Each word spreads its attention over itself and all the words before it, never over the
+# *Figure 3. Each word spreads its attention over itself and all the words before it, never over the
 # words to come.*
 #
 # The weights are random, so the attention is spread almost evenly. Training is what makes it

@@ -200,6 +200,18 @@ def test_other_names_and_defaults_of_arguments_are_fine():
         ),
         (lambda q, k: (q @ k.mT / 2).long(), None, "int64 tensor", "dtype float32"),
         (lambda q, k: (q @ k.mT / 2).tolist() and None, "returns a value", "None", "a value"),
+        (
+            lambda q, k: (q @ k.mT).to("meta"),
+            None,
+            "float32 tensor of shape (1, 1, 1, 2) on meta",
+            "a tensor on cpu",
+        ),
+        (lambda q, k: (q @ k.mT).to_sparse(), None, "a sparse float32 tensor", "a float32 tensor"),
+        (lambda q, k: (q @ k.mT).numpy(), None, "a ndarray: array(", "a float32 tensor of shape"),
+        (lambda q, k: (row for row in q @ k.mT), None, "a generator", "a float32 tensor of shape"),
+        (lambda q, k: map(abs, q), None, "a map", "a float32 tensor of shape (1, 1, 1, 2)"),
+        (lambda q, k: (q @ k.mT, q), None, "a tuple: (float32 (1, 1, 1, 2)", "a float32 tensor"),
+        (object, "takes the agreed arguments", "", "(q, k)"),
     ],
 )
 def test_type_shape_and_dtype_have_their_own_words(fn, claim, yours, right):
@@ -209,13 +221,83 @@ def test_type_shape_and_dtype_have_their_own_words(fn, claim, yours, right):
     assert failure.right.startswith(right)
 
 
+@pytest.mark.parametrize(
+    ("fn", "sentence"),
+    [
+        (lambda q, k: (q @ k.mT).to("meta"), "without the input's device"),
+        (lambda q, k: (row for row in q @ k.mT), "Return the values themselves: `list(…)`"),
+        (lambda q, k: (q @ k.mT).tolist(), "not of the type that the docstring names"),
+        (lambda q, k: (q @ k.mT)[0], "not of the shape that the docstring names"),
+        (lambda q, k: (q @ k.mT / 2).double(), "A step changed the dtype"),
+    ],
+)
+def test_each_aspect_has_a_sentence(fn, sentence):
+    assert sentence in examine("attention.scores", fn).failure.mistake
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_function_under_async_is_never_run():
+    async def scores(q, k):
+        return q @ k.mT
+
+    failure = examine("attention.scores", scores).failure
+    assert (failure.yours, failure.right) == ("async def", "def")
+    assert "a plain `def`" in failure.mistake
+
+
+def test_lists_are_not_taken_for_generators():
+    answer = find("ner.align_labels").answer
+    failure = examine("ner.align_labels", lambda *given: iter(answer(*given))).failure
+    assert (failure.yours, failure.right) == ("a list_iterator", "a list")
+    assert "`list(…)`" in failure.mistake
+    assert examine("ner.align_labels", lambda *given: list(answer(*given))).state == "right"
+
+
+def test_an_object_is_shown_without_its_address():
+    failure = examine("attention.scores", lambda q, k: object()).failure
+    assert failure.yours == "a object: <object object>"
+
+
+def test_what_a_function_prints_is_shown_once_and_short(capsys):
+    def scores(q, k):
+        print("shape", tuple(q.shape))
+        return find("attention.scores").answer(q, k)
+
+    check("attention.scores", scores)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["printed while it was checked:", "  shape (1, 1, 1, 4)"]
+    assert re.fullmatch(r"  … and \d\d more lines", lines[9])
+    assert lines[10] == "attention.scores: right"
+
+
+def test_what_a_wrong_function_prints_comes_before_what_is_wrong(capsys):
+    def scores(q, k):
+        print("x" * 100_000)
+        return q
+
+    with pytest.raises(CheckFailed):
+        check("attention.scores", scores)
+    printed = capsys.readouterr().out
+    assert printed.startswith("printed while it was checked:\n  xxx")
+    assert len(printed) < 1000
+
+
+def test_printing_in_place_of_returning_is_named():
+    def scores(q, k):
+        print(q @ k.mT)
+
+    failure = examine("attention.scores", scores).failure
+    assert failure.claim == "returns a value"
+    assert failure.mistake == "The result is printed and then lost: `return` it."
+
+
 def test_a_forgotten_return_is_told_apart_from_a_stub():
     def forgets(q, k):
         q @ k.mT / q.shape[-1] ** 0.5
 
     failure = examine("attention.scores", forgets).failure
     assert failure.claim == "returns a value"
-    assert "`return`" in failure.mistake
+    assert failure.mistake.startswith("There is no `return`")
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_list_needs_no_triton(capsys, monkeypatch):
 def test_audit_of_one_exercise(capsys):
     assert main(["course", "audit", "ner.f1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == f"1 exercise, {2 + len(find('ner.f1').mistakes)} answers, 0 judged wrongly"
+    assert lines[-1] == f"1 exercise, {3 + len(find('ner.f1').mistakes)} answers, 0 judged wrongly"
     assert main(["course", "audit", "ner.f1", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["slipped"] == 0
@@ -69,7 +69,7 @@ def test_audit_fails_when_an_exercise_has_too_few_wrong_answers(capsys, monkeypa
     [
         (["audit", "ner.f2"], "did you mean 'ner.f1'?"),
         (["build", "99_nothing"], "no source of that name; known: 00_start_here"),
-        (["release"], "invalid choice: 'release'"),
+        (["publish"], "invalid choice: 'publish'"),
         (["check", "x.py", "--time-limit", "0"], "--time-limit: 0 is not a number of seconds"),
     ],
 )

@@ -2,11 +2,12 @@
 
 import ast
 import inspect
+from dataclasses import replace
 
 import pytest
 
 from minift.course import find, names
-from minift.course.audit import audit
+from minift.course.audit import audit, totals
 from minift.course.exercise import plain
 from minift.course.help import Source, hint, solution
 from minift.errors import InputError
@@ -32,9 +33,35 @@ def test_the_first_exercises_are_there():
 def test_audit(name):
     rows = list(audit([name]))
     assert [row.answer for row in rows[:2]] == ["stub", "solution"]
-    assert len(rows) >= 5
+    assert len(rows) >= 6
+    assert rows[-1].answer == "solution, other inputs"
     slipped = [(row.answer, row.state, row.said) for row in rows if not row.ok]
     assert slipped == []
+
+
+def test_the_audits_totals_count_what_was_judged_wrongly():
+    rows = list(audit(["ner.f1"]))
+    wrong = len(rows) - 3
+    fine = f"stubs 1/1, solutions 1/1, on other inputs 1/1, wrong answers named {wrong}/{wrong}; "
+    assert totals(rows).startswith(fine)
+    slipped = [replace(row, ok=row.answer == "stub") for row in rows]
+    assert f"solutions 0/1, on other inputs 0/1, wrong answers named 0/{wrong}" in totals(slipped)
+
+
+def test_the_second_run_of_a_solution_has_other_inputs(monkeypatch):
+    exercise = find("attention.scores")
+    seen = []
+
+    def spy(q, k):
+        seen.append(q.double().sum().item())
+        return right(q, k)
+
+    right = exercise.answer
+    monkeypatch.setattr(exercise, "answer", spy)
+    rows = list(audit(["attention.scores"]))
+    assert all(row.ok for row in rows)
+    half = len(seen) // 2
+    assert len(set(seen[half:]) - set(seen[:half])) > half // 2
 
 
 @pytest.mark.parametrize("name", names())
@@ -82,6 +109,12 @@ def test_hints_of_two_exercises_do_not_mix(capsys):
         hint(name)
     steps = [line[:6] for line in capsys.readouterr().out.splitlines() if line[:4] == "Hint"]
     assert steps == ["Hint 1", "Hint 2", "Hint 1", "Hint 3"]
+
+
+def test_an_edition_without_hints_says_so(capsys, monkeypatch):
+    monkeypatch.setattr(find("ner.f1"), "hints", ())
+    hint("ner.f1")
+    assert capsys.readouterr().out == "ner.f1: this edition of the course has no hints\n"
 
 
 def test_solution_is_source_that_a_notebook_shows_as_code():

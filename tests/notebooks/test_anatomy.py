@@ -1,17 +1,21 @@
 """The rules for notebooks find what they are for: each is broken here once."""
 
 import copy
+import inspect
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
 from minift.course import find
-from minift.course.anatomy import RULES, Lesson, library_functions
-from minift.course.notebooks import FOLDER, folded_help
+from minift.course.anatomy import RULES, Lesson
+from minift.course.copies import defined_twice, definitions, library, shape
+from minift.course.notebooks import FOLDER, all_sources, folded_help, notebook_of
 from minift.course.outputs import problems, text
+from minift.data import bio
 
-OPENING = "# Title\n\nYou will be able to see. 10 minutes, 500 MB."
+TIME = "10 minutes to read; 5 seconds to run on two CPU cores, with 500 MB of memory."
+OPENING = f"# Title\n\nYou will be able to see. {TIME}"
 SUMMARY = "## Summary\n\n- It works.\n\n**Next:** [more](../00_start_here.ipynb#now)"
 IMPORTS = "import torch\nfrom minift.course import check"
 DIGEST = "Plot 'A': x is 'step', y is 'loss'\n"
@@ -27,7 +31,7 @@ def printed(words):
 
 
 def lesson_cells():
-    """A lesson in which nothing is wrong: 3 figures, 2 exercises, 44 cells."""
+    """A lesson without faults: 3 figures, 2 exercises, 42 cells and 2 with folded help."""
     cells = [new_markdown_cell(OPENING), new_code_cell(IMPORTS)]
     for number in (1, 2, 3):
         cells.append(new_code_cell("plot()", outputs=[printed(DIGEST), picture()]))
@@ -67,12 +71,20 @@ def put(cells, part, source):
     next(c for c in cells if part in c.source).source = source
 
 
+MERGE = """def merge_heads(x):
+    return x.transpose(1, 2).flatten(2)  # a comment"""
+
+
+def teach(cells, source, tag="teaches:minift.layers.attention.merge_heads"):
+    cells[2].source = source
+    cells[2].metadata.update(tags=[tag])
+
+
 BREAKS = {
     "no `# Title`": lambda c: put(c, "# Title", OPENING.replace("# T", "## T")),
-    "does not say what you will be able": lambda c: put(c, "# Title", "# T\n\n10 minutes, 5 MB"),
-    "does not say how long": lambda c: put(c, "# Title", OPENING.replace("10 minutes", "Short")),
-    "does not say how much memory": lambda c: put(
-        c, "# Title", "# T\n\nYou will be able to. 2 minutes"
+    "does not say what you will be able": lambda c: put(c, "# Title", f"# T\n\n{TIME}"),
+    "does not state time and memory in this form: 90 minutes": lambda c: put(
+        c, "# Title", OPENING.replace("500 MB", "some")
     ),
     "the last cell is no `## Summary`": lambda c: c.pop(),
     "the summary does not say what is next": lambda c: put(
@@ -96,9 +108,9 @@ BREAKS = {
         c, "from minift", "from minift import load"
     ),
     "no {{ help attention.scores }} within": lambda c: drop(c, "Which of the two"),
-    "35 cells; 40 to 70": lambda c: c.__delitem__(slice(14, 23)),
+    "33 cells; 40 to 70": lambda c: c.__delitem__(slice(14, 23)),
     "71 cells; 40 to 70": lambda c: c.__setitem__(
-        slice(20, 20), [new_markdown_cell("More.")] * (71 - len(c))
+        slice(20, 20), [new_markdown_cell("More.")] * (73 - len(c))
     ),
     "the stub of attention.scores does not stand, as": lambda c: c.insert(
         -1, c.pop(next(i for i, cell in enumerate(c) if "def scores" in cell.source))
@@ -118,7 +130,14 @@ BREAKS = {
     "attention is a second copy of": lambda c: put(
         c, "plot()", "def attention(q, k, v):\n    return v"
     ),
-    "the tag teaches:minift.layers.attention.absent names no": lambda c: c[1].metadata.update(
+    "spans is a second copy of minift.data.bio.entities": lambda c: put(
+        c, "plot()", inspect.getsource(bio.entities).replace("def entities", "def spans")
+    ),
+    "tagged teaches:minift.layers.attention.merge_heads, but not equal": lambda c: teach(
+        c, MERGE.replace("(1, 2)", "(2, 1)")
+    ),
+    "tagged teaches:minift.layers.attention.merge_heads, but not": lambda c: teach(c, "x = 1"),
+    "the tag names minift.layers.attention.absent, which is no": lambda c: c[1].metadata.update(
         tags=["teaches:minift.layers.attention.absent"]
     ),
 }
@@ -129,18 +148,66 @@ def test_each_rule_finds_its_fault(message):
     assert message.strip() in broken(BREAKS[message])
 
 
-def test_a_copy_that_is_tagged_as_teaching_is_allowed():
-    def teach(cells):
-        cells[2].source = "def merge_heads(x):\n    return x.transpose(1, 2).flatten(2)"
-        cells[2].metadata.update(tags=["teaches:minift.layers.attention.merge_heads"])
-
-    assert broken(teach) == ""
-    assert "minift.layers.attention.merge_heads" in library_functions()["merge_heads"]
+@pytest.mark.parametrize(
+    ("source", "tag"),
+    [
+        (MERGE, "teaches:"),
+        (
+            MERGE.replace("):", "):\n    '''Words.'''").replace("(x)", "(x: Tensor) -> Tensor"),
+            "teaches:",
+        ),
+        (MERGE.replace("(1, 2)", "(2, 1)"), "simplifies:"),
+    ],
+)
+def test_a_copy_that_is_tagged_is_allowed(source, tag):
+    place = "minift.layers.attention.merge_heads"
+    assert broken(lambda cells: teach(cells, source, tag + place)) == ""
 
 
 def test_links_elsewhere_and_brackets_in_code_are_no_concern_of_the_rule():
     text = "[a](https://example.org/x) [b](#c) [d](../conftest.py) `run[(2,)](x, y)`"
     assert broken(lambda cells: put(cells, "Text 3", text)) == ""
+
+
+def test_code_is_compared_by_what_it_computes():
+    (node,) = definitions(MERGE)
+    assert shape(node) == library()["minift.layers.attention.merge_heads"]
+    with_more = MERGE.replace("def ", "@torch.no_grad()\ndef ").replace("(x)", "(x: Tensor)")
+    assert shape(*definitions(with_more)) == shape(node)
+    for change in (("(1, 2)", "(1, 3)"), ("(x)", "(x, y=None)"), ("flatten", "reshape")):
+        assert shape(*definitions(MERGE.replace(*change))) != shape(node)
+    assert definitions("%timeit x\nx = (") == []
+
+
+LONG = "def {}(x, y):\n    z = x * y + y / x - 3 * x * x\n    return z.sum() + z.mean() - y.max()"
+
+
+def test_a_function_in_two_notebooks_is_noticed():
+    one, two, other = (new_code_cell(LONG.format(n)) for n in ("first", "second", "third"))
+    other.source = other.source.replace("3", "4")
+    found = list(defined_twice([("1/a", [one, other]), ("1/b", [new_markdown_cell("x"), two])]))
+    assert found == ["1/b: second is a second copy of 1/a: first"]
+    asked = new_code_cell('check("a.second", second)')  # an exercise may be one that is shown
+    assert list(defined_twice([("1/a", [one]), ("1/b", [two, asked])])) == []
+
+
+def linking(*targets):
+    """A course's second notebook with these links, and what the rules say of it."""
+    order = [notebook_of(path) for path in all_sources()]
+    cells = lesson_cells()
+    cells[-1].source = SUMMARY.replace("[more](../00_start_here.ipynb#now)", " ".join(targets))
+    place = order[1].relative_to(FOLDER).as_posix()
+    return order, "\n".join(found(cells, name=place, described=copy.deepcopy(cells)))
+
+
+def test_a_notebook_links_to_the_one_before_and_the_one_behind():
+    order, nothing = linking("x")
+    back, forward = (f"[x](../{p.relative_to(FOLDER).as_posix()})" for p in (order[0], order[2]))
+    assert f"no link back to {order[0].relative_to(FOLDER)}" in nothing
+    assert f"no link forward to {order[2].relative_to(FOLDER)}" in nothing
+    assert "link" not in linking(back, f"{forward[:-1]}#part)")[1]
+    assert linking(back)[1].startswith("no link forward")
+    assert linking(forward)[1].startswith("no link back")
 
 
 def test_the_size_of_the_file_is_bounded():
@@ -150,7 +217,7 @@ def test_the_size_of_the_file_is_bounded():
 def test_the_start_has_no_bounds_on_figures_exercises_and_length():
     cells = [c for c in lesson_cells() if "Text" not in c.source and "Figure" not in c.source]
     cells = [c for c in cells if c.source != "plot()"]
-    cells[-1].source = SUMMARY.replace("../", "")
+    cells[-1].source = SUMMARY.replace("../00_start_here", "1-transformer/01_attention")
     described = copy.deepcopy(cells)
     numbered = [c for c in cells if c.cell_type == "code"]
     for number, cell in enumerate(numbered, 1):

@@ -48,6 +48,7 @@ def test_stored_outputs_are_compared_strictly_from_any_folder(tmp_path):
     nbformat.write(new_notebook(cells=[c for c, _ in CELLS]), folder / "sample.ipynb")
     command = [sys.executable, "-m", "pytest", "-p", "no:xdist", "-p", "no:cacheprovider", "-rA"]
     command += ["--color=no", "--nbval", "--nbval-current-env", "notebooks/sample.ipynb"]
+    command += [f"--basetemp={tmp_path / 'inner'}"]  # away from other runs' folders
     steady = ("OMP_NUM_THREADS", "HF_HUB_OFFLINE", "MPLBACKEND")
     environment = {k: v for k, v in os.environ.items() if k not in steady}
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)

@@ -14,8 +14,8 @@
 # - build a multi-head attention layer and prove it equal to BERT's and GPT-2's;
 # - recognise the usual bugs by what they do, since most of them raise no error.
 #
-# *90 minutes with the exercises; 15 seconds to run on two CPU cores, with 1 GB of memory. The first
-# run downloads MiniLM, a small BERT with real weights (84 MB).*
+# *90 minutes with the exercises; 15 seconds to run on two CPU cores, with 1.2 GB of memory. The
+# first run downloads MiniLM, a small BERT with real weights (84 MB).*
 
 # %%
 import matplotlib.pyplot as plt
@@ -395,7 +395,7 @@ print("for all, as a product:", weights @ v, sep="\n")
 # asks for equality up to a few of those.
 
 
-# %% tags=["teaches:minift.layers.attention.eager_attention"]
+# %% tags=["simplifies:minift.layers.attention.eager_attention"]
 def eager_attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None):
     s = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5  # (B, H, M, N)
     if mask is not None:

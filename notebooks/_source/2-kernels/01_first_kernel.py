@@ -1,11 +1,11 @@
 # %% [markdown]
 # # The first kernel: from ten numbers to an optimiser
 #
-# So far PyTorch did the arithmetic. Underneath it, a GPU runs small programs called **kernels**,
-# and in them it is decided whether a model is fast. In [Start here](../00_start_here.ipynb) you
-# saw one that doubles numbers. Here you write three: vector addition, a gate of Llama's, and
-# AdamW, the optimiser that trains most language models. They are written in Triton, which looks
-# like Python.
+# In [attention](../1-transformer/01_attention.ipynb), PyTorch did the arithmetic. Underneath it,
+# a GPU runs small programs called **kernels**, and in them it is decided whether a model is fast.
+# In [Start here](../00_start_here.ipynb) you saw one that doubles numbers. Here you write three:
+# vector addition, a gate of Llama's, and AdamW, the optimiser that trains most language models.
+# They are written in Triton, which looks like Python.
 #
 # You need no GPU: kernels run on your CPU, and their machine code is made and read here too.
 # **Where there is no Triton** (macOS, Windows): open this notebook on a Linux machine, in WSL, or

@@ -159,7 +159,7 @@ check("kernels.row_max", row_max)
 x = example((64, 1024))
 for warps in (1, 4):
     code = compile_for(sum_rows, x, x, 1024, BLOCK=1024, num_warps=warps, arch="sm_90")
-    print(f"{warps} warps:", {kind: code.instruction_mix[kind] for kind in ("shuffle", "shared")})
+    print(f"{32 * warps:>3} threads:", {kind: code.instruction_mix[kind] for kind in ("shuffle", "shared")})
     for instruction in code.instructions:
         if instruction.kind in ("shuffle", "shared", "sync"):
             print("  ", instruction.predicate.ljust(4), instruction.opcode, instruction.operands)
@@ -397,6 +397,32 @@ check("kernels.softmax_online", softmax_online)
 
 # %% [markdown]
 # {{ help kernels.softmax_online }}
+#
+# ### Exercise 4: four bugs
+#
+# Somebody's kernel passed its test, which had one row of 1024 fp32 numbers. It has four bugs. Do not
+# read it for long: change one thing about the input at a time, and look at what comes out.
+
+
+# %%
+@triton.jit
+def mend_softmax(x_ptr, out_ptr, n, BLOCK: tl.constexpr):
+    """The softmax of each row of x: (rows, n), n <= BLOCK, row after row; program r does row r.
+
+    x, out: fp32, fp16 or bf16; computed in fp32. This kernel has four bugs. Find and mend them.
+    """
+    row = tl.program_id(0) * BLOCK
+    j = tl.arange(0, BLOCK)
+    x = tl.load(x_ptr + row + j, mask=j < n, other=0.0).to(tl.float32)
+    p = tl.exp(x - tl.max(x, 0)).to(x_ptr.dtype.element_ty)
+    tl.store(out_ptr + row + j, p / tl.sum(p, 0))
+
+
+# %%
+check("kernels.mend_softmax", mend_softmax)
+
+# %% [markdown]
+# {{ help kernels.mend_softmax }}
 #
 # ## 6. The last two rungs: instructions
 #

@@ -341,13 +341,13 @@ print(describe(fig))
 for block_k, warps in ((32, 8), (64, 8), (128, 8)):
     (code,) = compile_launches(matmul.v4, a, a, tile=(128, 128, block_k, warps), arch="sm_80")
     room = code.shared_bytes // 1024
-    print(
-        f"K in steps of {block_k:>3}: {room:>3} kB, {code.blocks_per_multiprocessor} block(s) fit"
-    )
+    fit = code.blocks_per_multiprocessor
+    print(f"steps of {block_k:>3}: {room:>3} kB, {code.registers} registers; programs that fit: {fit}")
 
 # %% [markdown]
-# Longer steps mean fewer of them, but more room; and with 128 kB, no second program fits beside
-# the first. What about a larger tile of *outputs*? It would load less. Break it and see:
+# Longer steps mean fewer of them, but more room; with 128 kB, no second program fits beside the
+# first. (With 64 kB it is the registers that run out: 256 threads, each with more than 128 of them,
+# take more than half of the 65,536 there are.) What about a larger tile of *outputs*? It would load less. Break it and see:
 
 # %%
 for tile in ((64, 64, 64, 4), (128, 128, 64, 8), (256, 256, 64, 8)):

@@ -163,7 +163,7 @@ for scores, values in zip(s.split(2), v.split(2), strict=True):
     total, acc = total * rescale + p.sum().item(), acc * rescale + (p @ values).item()
     high = higher
     print(f"weights {p.tolist()}, rescale {rescale}: total {total}, acc {acc}")
-print("output", acc / total, "; at once", (torch.exp2(s) @ v / torch.exp2(s).sum()).item())
+print("output:", acc / total, " at once:", (torch.exp2(s) @ v / torch.exp2(s).sum()).item())
 
 # %% [markdown]
 # After the first tile the weights are relative to $2^1$. The second brings a score of 3, so what
@@ -222,7 +222,7 @@ def by_tiles(q, k, v, block, causal=False, mended=True, ahead=0, log2_e=LOG2_E):
 q, k, v = torch.randn(3, 100, 32)
 right = F.scaled_dot_product_attention(q, k, v)
 for block in (1, 16, 33, 100):
-    print(block, "keys a step:", torch.allclose(by_tiles(q, k, v, block), right, atol=1e-6))
+    print("keys a step:", block, torch.allclose(by_tiles(q, k, v, block), right, atol=1e-6))
 
 # %% [markdown]
 # ## 3. One kernel
@@ -528,7 +528,7 @@ q, k, v = torch.randn(1, 2, 1, 16), *torch.randn(2, 1, 2, 600, 16)
 right = F.scaled_dot_product_attention(q, k, v)
 for shares in (1, 2, 4):
     out = decode_attention(q, k, v, shares=shares)
-    print(f"{shares} shares, right:", torch.allclose(out, right, atol=1e-6))
+    print(f"shares: {shares:>2}, right:", torch.allclose(out, right, atol=1e-6))
 
 # %% [markdown]
 # ## 8. Wrong, or rounded?

@@ -239,7 +239,7 @@ def backward_tile(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What a tile of M queries and N keys adds to (dq, dk, dv).
 
-    q, dout: (M, D); k, v: (N, D). lse: (M,), log Σ exp(scale · q·k) over **all** keys of the
+    q, dout: (M, D); k, v: (N, D). lse: (M,), log Σ exp(scale · q·k) over all keys of the
     query, natural logarithm; delta: (M,), Σ_d out · dout of the query.
     """
     raise NotImplementedError  # your code goes here

@@ -1,8 +1,9 @@
 # %% [markdown]
 # # AdamW: from a loop to one launch
 #
-# An optimiser does little: a dozen operations for each parameter. But it does them for all
-# parameters of a model, in every step, and it touches four numbers of memory for each. In
+# With the gradients of [the last notebook](05_flash_backward.ipynb) a model can take a step. An
+# optimiser does little: a dozen operations for each parameter. But it does them for all parameters
+# of a model, in every step, and it touches four numbers of memory for each. In
 # [the first kernel](01_first_kernel.ipynb) you wrote AdamW for one tensor. This notebook builds the
 # optimiser around it: one launch for a whole model, PyTorch's moments to the last bit, 16-bit
 # weights that still learn, and clipping on the way.
@@ -662,7 +663,7 @@ print(describe(fig))
 #
 # ε = 10⁻⁸ under the root acts like 10⁻⁴ outside, and gradients of 10⁻⁵ are common in large models.
 # As for the decay: AdamW multiplies every weight by 1 − 0.001 in every step, whatever its gradient,
-# so after 300 steps about 0.74 is left. That is what *decoupled* means, and the W in the name.
+# so after 300 steps about three quarters are left. That is what *decoupled* means, and the W in the name.
 #
 # ## Summary
 #

@@ -1,10 +1,11 @@
 # %% [markdown]
 # # Performance without a GPU: traffic, roofline, occupancy, machine code
 #
-# A stopwatch says how long a kernel took. It does not say why, or how far away the best possible
-# kernel is. Much of the why can be read off a kernel that has never run: how many bytes it moves,
-# how many instructions it spends on each result, whether its numbers fit into registers. This
-# notebook is about reading that, and about what it does not tell.
+# In [AdamW](06_adamw.ipynb) you counted bytes. A stopwatch says how long a kernel took. It does not
+# say why, or how far away the best possible kernel is. Much of the why can be read off a kernel
+# that has never run: how many bytes it moves, how many instructions it spends on each result,
+# whether its numbers fit into registers. This notebook is about reading that, and about what it
+# does not tell.
 #
 # You need no GPU, and that is the point: kernels run on your CPU, and their machine code is made
 # and read here too. **Where there is no Triton** (macOS, Windows): open this notebook on a Linux
@@ -203,8 +204,8 @@ ax.set_title("Five kernels on an H100, by what they ask for")
 print(describe(fig))
 
 # %% [markdown]
-# *Figure 2. A bound, not a measurement: three kernels wait for memory whatever they do, and two come
-# close to the roof because a loaded number is used often.*
+# *Figure 2. A bound, not a measurement: three kernels wait for memory whatever they do; two can come
+# nearer to the roof because a loaded number is used often.*
 #
 # On the slope the only cure is to move less: fuse, or store in fewer bits. Under the flat roof,
 # instructions count. The product and attention are here small (512) and still on the slope, by what

@@ -1,7 +1,8 @@
 # %% [markdown]
 # # Plugging the kernels in: the same loss curve
 #
-# You have written attention, forward and backward, and AdamW. What is a kernel worth that passes
+# You have written attention, forward and backward, and AdamW, and you can read
+# [what limits them](07_performance.ipynb). What is a kernel worth that passes
 # its own tests? It has to work inside a model, in training, in generation, with padding and
 # dropout. In this notebook a GPT-2 runs on our kernels and on PyTorch's, from the same start, over
 # the same batches. The two must take the same way down.
@@ -268,8 +269,8 @@ ax.legend(ncols=2)
 print(describe(fig))
 
 # %% [markdown]
-# *Figure 3. Both bugs stand out from the noise, which is drawn at 0.00001; in the curve itself, a
-# scale that is off by 2 % cannot be seen.*
+# *Figure 3. Beside the noise, drawn at 0.00001, both bugs show within ten steps, though a scale that
+# is off by 2 % hides in it now and then; in the curve itself it cannot be seen at all.*
 #
 # A model with a wrong scale learns around it. Its loss ends within 0.001 of the right one, and
 # nobody would notice in a plot. The model that looks ahead even learns **better**, since it is
