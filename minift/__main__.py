@@ -27,7 +27,7 @@ COMMANDS = {
     "evaluate": "score a fine-tuned model on a labelled file",
     "predict": "label text from standard input, JSON lines out",
     "compare": "hold a model against its Hugging Face counterpart",
-    "course": "exercises and notebooks: list, check, audit, build",
+    "course": "exercises and notebooks; grading a class: release, grade, report",
 }
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from minift.course import budget
 from minift.course.environment import fetch_assets, make_steady
+from minift.course.lessons import budget
 
 make_steady()  # the kernels are children of this process
 
@@ -21,7 +21,7 @@ try:
 except ImportError:  # without nbval there are no notebooks to run
     RunningKernel = None
 
-CUT = "__import__('minift.course.offline').course.offline.cut_network()"
+CUT = "__import__('minift.course.lessons.offline').course.offline.cut_network()"
 
 
 def execute_cell_input(self, cell_input, allow_stdin=None):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from minift.course.environment import fetch_assets, make_steady
-from minift.course.offline import cut_network
+from minift.course.lessons.offline import cut_network
 
 make_steady()
 

@@ -96,7 +96,7 @@ def _grade(args: argparse.Namespace) -> tuple[Any, bool]:
 
 
 def _export(args: argparse.Namespace) -> tuple[Any, bool]:
-    from minift.course.classroom import export
+    from minift.course.edition.nbgrader import export
     from minift.course.grading.points import read_points
 
     report = export(args.folder, args.notebooks, read_points(args.points))
@@ -140,7 +140,7 @@ def _audit(args: argparse.Namespace) -> tuple[Any, bool]:
 
 
 def _release(args: argparse.Namespace) -> tuple[Any, bool]:
-    from minift.course.release import release
+    from minift.course.edition.release import release
 
     report = release(args.folder, args.only, not args.no_hints, lambda text: _say(args, text))
     count = f"{len(report['exercises'])} exercises, {len(report['notebooks'])} notebooks"
@@ -151,9 +151,9 @@ def _release(args: argparse.Namespace) -> tuple[Any, bool]:
 
 
 def _build(args: argparse.Namespace) -> tuple[Any, bool]:
-    from minift.course.anatomy import problems
-    from minift.course.notebooks import all_sources, build, notebook_of, source_of
-    from minift.course.overview import refresh
+    from minift.course.lessons.anatomy import problems
+    from minift.course.lessons.notebooks import all_sources, build, notebook_of, source_of
+    from minift.course.lessons.overview import refresh
 
     found: dict[str, list[str]] = {}
     for source in [source_of(name) for name in args.notebooks] or all_sources():

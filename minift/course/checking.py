@@ -1,8 +1,10 @@
 """``check``: is this function right? The same answer in a notebook, in pytest and in a shell."""
 
 import inspect
+import sys
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
+from textwrap import wrap
 from typing import Any, Literal
 
 from minift.course import progress_file
@@ -16,6 +18,7 @@ from minift.course.show import show
 from minift.course.trial import RETURNS, Counterexample, NotAttempted
 
 State = Literal["not attempted", "right", "wrong"]
+WIDTH = 88  # characters of a line of a message; a notebook has room for about 100
 
 
 class CheckFailed(AssertionError):
@@ -45,12 +48,31 @@ class CheckFailed(AssertionError):
             "mistake": self.mistake,
             "next": f'hint("{self.exercise}")',
         }
-        lines = [f"  {name:<9}{text}" for name, text in rows.items() if text]
+        lines = [_hanging(f"  {name:<9}", text) for name, text in rows.items() if text]
         return "\n".join([f"{self.exercise}: wrong", *lines])
 
     def _render_traceback_(self) -> list[str]:
         """In a notebook: the message alone, without the frames of the machinery."""
         return str(self).splitlines()
+
+
+def _hanging(head: str, text: str) -> str:
+    """A row of a message, broken between words so that a notebook does not break it within one."""
+    lines = [
+        part
+        for line in text.splitlines()
+        for part in wrap(line, WIDTH - len(head), break_long_words=False, break_on_hyphens=False)
+    ]
+    return ("\n" + " " * len(head)).join([head + lines[0], *lines[1:]] if lines else [head])
+
+
+def _in_green(text: str) -> str:
+    """In a notebook: the first line in green."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if type(shell).__name__ != "ZMQInteractiveShell":
+        return text
+    first, line, rest = text.partition("\n")
+    return f"\x1b[32m{first}\x1b[0m{line}{rest}"
 
 
 @dataclass(frozen=True)
@@ -106,7 +128,7 @@ def check(name: str, fn: Any, *, required: bool = False) -> None:
         raise outcome.failure from None
     if required and outcome.state != "right":
         raise CheckFailed(name, "the function is written", "", "", str(outcome.state), "")
-    print(outcome)
+    print(_in_green(str(outcome)) if outcome.state == "right" else outcome)
 
 
 def examine(name: str, fn: Any) -> Outcome:

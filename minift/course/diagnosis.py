@@ -8,9 +8,9 @@ or several with different sentences do, the property's own sentence stands.
 from typing import Any
 
 from minift.course.compare import difference
+from minift.course.edition.recorded import Recorded
 from minift.course.exercise import Exercise
 from minift.course.properties import Equals
-from minift.course.recorded import Recorded
 from minift.course.trial import Counterexample
 
 

@@ -51,7 +51,8 @@ def ready() -> None:
     from packaging.requirements import Requirement
 
     print(f"Python 3.11 or newer: {_answer(sys.version_info >= (3, 11))}")
-    for requirement in map(Requirement, requires("minift") or []):
+    needed = [r for r in map(Requirement, requires("minift") or []) if "extra" not in str(r.marker)]
+    for requirement in needed:
         bounds = sorted(map(str, requirement.specifier), reverse=True)
         wanted = f"{requirement.name} {', '.join(bounds)}"
         if requirement.marker is None or requirement.marker.evaluate():

@@ -6,8 +6,11 @@ from typing import Any
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
+
+MANY = 6  # lines without a name that are still described one by one
 
 # Eight colours that stay apart in every common form of colour blindness (Okabe & Ito 2008).
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442"]
@@ -76,7 +79,8 @@ def describe(fig: Figure) -> str:
     """What a figure shows, in a few lines of text.
 
     Pictures are compared by nobody, their descriptions by every test run; a screen reader can
-    read them, too. Values are rounded to two digits, so that they are equal on every machine.
+    read them, too. Values that are not whole are rounded to two digits, so that they are equal on
+    every machine.
     """
     return "\n".join(line for ax in fig.axes for line in _axes(ax))
 
@@ -93,25 +97,54 @@ def agree(name: str, value: float, reference: float, rtol: float = 0.05) -> None
 
 
 def _axes(ax: Axes) -> Iterable[str]:
-    title = ax.get_title(loc="left") or ax.get_title()
-    head = f"Plot {title!r}" if title else "Plot"
-    if not ax.axison:
-        yield f"{head}: a drawing with {len(ax.patches)} shapes and {len(ax.texts)} texts"
+    if ax.get_label() == "<colorbar>":
+        yield f"Colours: {ax.get_ylabel() or ax.get_xlabel()} {_range(np.array(ax.get_ylim()))}"
         return
-    yield f"{head}: x is {ax.get_xlabel()!r}, y is {ax.get_ylabel()!r}"
-    for image in ax.images:
-        array = np.asarray(image.get_array())
-        size = " × ".join(map(str, array.shape))
-        yield f"  image of {size}, values {_range(array)}"
-    for line in ax.lines:
-        x, y = (np.asarray(data, dtype=float) for data in line.get_data())
-        yield f"  line{_label(line)}: {x.size} points, x {_range(x)}, y {_range(y)}"
+    title = ax.get_title(loc="left") or ax.get_title()
+    head = f"Plot {_quoted(title)}" if title else "Plot"
+    if not ax.axison:
+        texts = dict.fromkeys(_quoted(t.get_text()) for t in ax.texts if t.get_text().strip())
+        some = f", such as {', '.join(list(texts)[:3])}" if texts else ""
+        shapes, words = _count(len(ax.patches), "shape"), _count(len(ax.texts), "text")
+        yield f"{head}: a drawing with {shapes} and {words}{some}"
+        return
+    yield f"{head}: x is {_quoted(ax.get_xlabel())}, y is {_quoted(ax.get_ylabel())}"
+    yield from map(_image, ax.images)
+    yield from _lines(ax)
     for bars in ax.containers:
         if isinstance(bars, BarContainer):
-            yield f"  {len(bars)} bars{_label(bars)}, {_range(_lengths(bars))}"
-    for points in ax.collections:
-        x, y = np.asarray(points.get_offsets(), dtype=float).reshape(-1, 2).T
-        yield f"  points{_label(points)}: {x.size}, x {_range(x)}, y {_range(y)}"
+            yield f"  {_count(len(bars), 'bar')}{_label(bars)}, {_range(_lengths(bars))}"
+    for collection in ax.collections:
+        if isinstance(collection, PathCollection):
+            x, y = np.asarray(collection.get_offsets(), dtype=float).reshape(-1, 2).T
+            count = _count(x.size, "point")
+            yield f"  {count}{_label(collection)}: x {_range(x)}, y {_range(y)}"
+
+
+def _image(image: Any) -> str:
+    array = np.asarray(image.get_array())
+    size = " × ".join(map(str, array.shape[:2]))
+    coloured = array.ndim == 3
+    return (
+        f"  coloured squares, {size}" if coloured else f"  image of {size}, values {_range(array)}"
+    )
+
+
+def _lines(ax: Axes) -> Iterable[str]:
+    """Every line with a name; those without one together, if there are many."""
+    across, down = ax.get_yaxis_transform(which="grid"), ax.get_xaxis_transform(which="grid")
+    unnamed = [line for line in ax.lines if not _label(line)]
+    for line in ax.lines:
+        x, y = (np.asarray(data, dtype=float) for data in line.get_data())
+        if line.get_transform() == across:
+            yield f"  line across{_label(line)} at y = {_rounded(y[0])}"
+        elif line.get_transform() == down:
+            yield f"  line upright{_label(line)} at x = {_rounded(x[0])}"
+        elif _label(line) or len(unnamed) <= MANY:
+            yield f"  line{_label(line)}: {_count(x.size, 'point')}, x {_range(x)}, y {_range(y)}"
+    if len(unnamed) > MANY:
+        x, y = (np.concatenate([line.get_data()[i] for line in unnamed]) for i in (0, 1))
+        yield f"  {len(unnamed)} lines without a name: x {_range(x)}, y {_range(y)}"
 
 
 def _lengths(bars: BarContainer) -> np.ndarray:
@@ -121,7 +154,15 @@ def _lengths(bars: BarContainer) -> np.ndarray:
 
 def _label(artist: Any) -> str:
     label = str(artist.get_label())
-    return "" if label.startswith("_") else f" {label!r}"
+    return "" if label.startswith("_") else f" {_quoted(label)}"
+
+
+def _quoted(text: str) -> str:
+    return repr(" ".join(text.split()))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _range(values: np.ndarray) -> str:
@@ -132,5 +173,8 @@ def _range(values: np.ndarray) -> str:
 
 
 def _rounded(value: float) -> str:
+    """Whole numbers as they are, others to two digits."""
+    if float(value).is_integer() and abs(value) < 1e6:
+        return str(int(value))
     text = f"{value:.2g}"
     return f"{float(text):g}" if float(text) else "0"

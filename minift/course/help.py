@@ -33,7 +33,8 @@ def hint(name: str) -> None:
     progress_file.hinted(name, step + 1)
     print(f"Hint {step + 1} of {len(hints)}: {hints[step]}")
     if step + 1 == len(hints):
-        print(f'That was the last hint. One right answer: solution("{name}")')
+        more = f' One right answer: solution("{name}")' * (find(name).answer is not None)
+        print(f"That was the last hint.{more}")
 
 
 def solution(name: str) -> Source:

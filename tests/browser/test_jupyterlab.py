@@ -20,7 +20,7 @@ from lab_server import CHROMIUM, chromium, jupyter_lab
 from playwright.sync_api import BrowserContext
 
 from minift.course.exercise import source
-from minift.course.notebooks import FOLDER
+from minift.course.lessons.notebooks import FOLDER
 from minift.course.registry import find
 
 pytestmark = [

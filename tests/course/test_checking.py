@@ -108,8 +108,8 @@ def test_wrong_says_property_input_values_and_mistake():
     assert str(caught.value) == (
         "attention.scores: wrong\n"
         "  property equals q kᵀ / √D in fp64\n"
-        "  input    q = float32 (1, 1, 1, 4) [[[[1, 2, 3, 4]]]], "
-        "k = float32 (1, 1, 2, 4) [[[[2, 3, 4, 5], [6, 7, 8, 9]]]]\n"
+        "  input    q = float32 (1, 1, 1, 4) [[[[1, 2, 3, 4]]]], k = float32 (1, 1, 2, 4) [[[[2,\n"
+        "           3, 4, 5], [6, 7, 8, 9]]]]\n"
         "  right    float32 (1, 1, 1, 2) [[[[20, 40]]]]\n"
         "  yours    float32 (1, 1, 1, 2) [[[[40, 80]]]]\n"
         "  mistake  The scores are not divided by √D: they grow with the head's width.\n"

@@ -12,10 +12,10 @@ import pytest
 
 from minift.__main__ import main
 from minift.course import find
-from minift.course.classroom import export, solved
+from minift.course.edition.nbgrader import export, solved
 from minift.course.grading.grade import assignment, collect, grade
 from minift.course.grading.isolation import why_not
-from minift.course.notebooks import notebook_of, source_of
+from minift.course.lessons.notebooks import notebook_of, source_of
 
 FIRST, SECOND = "00_start_here", "1-transformer/01_attention"
 NAME = "1-transformer-01_attention"

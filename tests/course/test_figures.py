@@ -25,7 +25,7 @@ def test_lines_and_labels(axes):
     assert describe(fig) == (
         "Plot 'Training': x is 'step', y is 'nats'\n"
         "  line 'loss': 3 points, x 0 to 2, y 0.12 to 1\n"
-        "  line: 1 points, x 5 to 5, y 0 to 0"
+        "  line: 1 point, x 5 to 5, y 0 to 0"
     )
 
 
@@ -35,14 +35,38 @@ def test_bars_images_points_and_drawings(axes):
     ax.barh([0, 1, 2], [7, 8, 9])
     ax.scatter([1, 2], [3, 4], label="runs")
     text = describe(fig)
-    assert "2 bars 'counts', 3 to 1200" in text
+    assert "2 bars 'counts', 3 to 1234" in text
     assert "3 bars, 7 to 9" in text
-    assert "points 'runs': 2, x 1 to 2, y 3 to 4" in text
+    assert "2 points 'runs': x 1 to 2, y 3 to 4" in text
     ax.clear()
     ax.imshow(np.arange(6).reshape(2, 3))
     assert "image of 2 × 3, values 0 to 5" in describe(fig)
     ax.axis("off")
     assert describe(fig) == "Plot: a drawing with 0 shapes and 0 texts"
+
+
+def test_what_is_drawn_beside_the_data(axes):
+    fig, ax = axes
+    ax.axhline(0.25, label="limit")
+    ax.axvline(3)
+    ax.fill_between([0, 1], 0, 1)
+    drawn = ax.imshow(np.zeros((4, 5, 3)))
+    assert describe(fig).splitlines()[1:] == [
+        "  coloured squares, 4 × 5",
+        "  line across 'limit' at y = 0.25",
+        "  line upright at x = 3",
+    ]
+    ax.clear()
+    for k in range(9):
+        ax.plot([0, k], [1, 2])
+    assert describe(fig).splitlines()[1:] == ["  9 lines without a name: x 0 to 8, y 1 to 2"]
+    ax.clear()
+    drawn = ax.imshow([[0.0, 3.0]])
+    fig.colorbar(drawn, label="bytes")
+    assert describe(fig).splitlines()[-1] == "Colours: bytes 0 to 3"
+    ax.axis("off")
+    ax.text(0, 0, "a\nb")
+    assert "0 shapes and 1 text, such as 'a b'" in describe(fig)
 
 
 def test_every_axes_is_described(axes):

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from minift.course import find
-from minift.course.recorded import Tensors, decode, encode, recorded
-from minift.course.recording import record
-from minift.course.release import without_answers
-from minift.course.stripped import stripped
+from minift.course.edition.recorded import Tensors, decode, encode, recorded
+from minift.course.edition.recording import record
+from minift.course.edition.release import without_answers
+from minift.course.edition.stripped import stripped
 from minift.errors import InputError
 
 INF, NAN = float("inf"), float("nan")

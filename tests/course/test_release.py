@@ -13,12 +13,12 @@ import pytest
 
 from minift.__main__ import main
 from minift.course import examine, find, hint, names
-from minift.course import release as releasing
 from minift.course.diagnosis import fails
+from minift.course.edition import release as releasing
+from minift.course.edition.release import ROOT, release, without_answers
+from minift.course.edition.stripped import stripped
 from minift.course.exercise import source
 from minift.course.registry import FOLDER
-from minift.course.release import ROOT, release, without_answers
-from minift.course.stripped import stripped
 from minift.errors import InputError
 
 SAMPLE = ["attention.softmax", "kernels.silu_mul", "ner.entities", "start.next_word"]

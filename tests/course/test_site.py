@@ -22,8 +22,8 @@ from sphinx.search.en import SearchEnglish
 
 from minift.__main__ import main
 from minift.course import site
-from minift.course.notebooks import FOLDER
-from minift.course.outputs import pictures
+from minift.course.lessons.notebooks import FOLDER
+from minift.course.lessons.outputs import pictures
 from minift.course.site.font import ROOT, forms
 from minift.course.site.inspection import problems, read
 from minift.course.site.pages import all_pages, describe_figures, index

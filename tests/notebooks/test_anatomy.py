@@ -8,10 +8,10 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
 from minift.course import find
-from minift.course.anatomy import RULES, Lesson
-from minift.course.copies import defined_twice, definitions, library, shape
-from minift.course.notebooks import FOLDER, all_sources, folded_help, notebook_of
-from minift.course.outputs import problems, text
+from minift.course.lessons.anatomy import RULES, Lesson
+from minift.course.lessons.copies import defined_twice, definitions, library, shape
+from minift.course.lessons.notebooks import FOLDER, all_sources, folded_help, notebook_of
+from minift.course.lessons.outputs import problems, text
 from minift.data import bio
 
 TIME = "10 minutes to read; 5 seconds to run on two CPU cores, with 500 MB of memory."

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from minift.course.notebooks import SOURCES, read_source
+from minift.course.lessons.notebooks import SOURCES, read_source
 from minift.layers import attention as library
 from minift.layers.mask import causal_mask, padding_mask
 from minift.models.bert import BertAttention, BertConfig

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from minift.course.budget import (
+from minift.course.lessons.budget import (
     FORM,
     TOTAL_SECONDS,
     Budget,
@@ -23,8 +23,8 @@ from minift.course.budget import (
     stated_in,
     table,
 )  # fmt: skip
-from minift.course.notebooks import FOLDER, all_sources, notebook_of
-from minift.course.offline import NetworkRefused
+from minift.course.lessons.notebooks import FOLDER, all_sources, notebook_of
+from minift.course.lessons.offline import NetworkRefused
 
 BUDGET = Budget(minutes=90, seconds=15, gigabytes=1.0)
 NEEDS_PROC = pytest.mark.skipif(

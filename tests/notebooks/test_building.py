@@ -5,8 +5,9 @@ import json
 import nbformat
 import pytest
 
-from minift.course import find, notebooks
-from minift.course.notebooks import build, folded_help, read_source, source_of
+from minift.course import find
+from minift.course.lessons import notebooks
+from minift.course.lessons.notebooks import build, folded_help, read_source, source_of
 from minift.errors import InputError
 
 SOURCE = """# %% [markdown]

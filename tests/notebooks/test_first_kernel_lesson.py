@@ -15,7 +15,7 @@ import triton.language as tl
 
 from kernels import adamw, reference
 from kernels.lab import OutOfBoundsError, RaceError, check, interpret
-from minift.course.notebooks import SOURCES, read_source
+from minift.course.lessons.notebooks import SOURCES, read_source
 
 LESSON = SOURCES / "2-kernels" / "01_first_kernel.py"
 SIZES = [(1, 2), (3, 8), (16, 16), (31, 16), (64, 16), (133, 32)]  # n, BLOCK

@@ -17,7 +17,7 @@ from kernels.decoding import decode_attention
 from kernels.lab import check, tiles
 from kernels.ladder import attention as ladder
 from minift.course import examine
-from minift.course.notebooks import SOURCES, read_source
+from minift.course.lessons.notebooks import SOURCES, read_source
 from minift.course.registry import find
 
 FORWARD, BACKWARD, PLUG_IN = "04_flash_forward", "05_flash_backward", "08_plug_in"

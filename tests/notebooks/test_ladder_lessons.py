@@ -15,7 +15,7 @@ import triton.language as tl
 from kernels.lab import OutOfBoundsError, RaceError, check, interpret
 from kernels.ladder import matmul, softmax
 from minift.course import find
-from minift.course.notebooks import SOURCES, read_source
+from minift.course.lessons.notebooks import SOURCES, read_source
 
 LESSONS = {
     name: "\n\n\n".join(

@@ -9,7 +9,7 @@ import sys
 import nbformat
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from minift.course.notebooks import FOLDER
+from minift.course.lessons.notebooks import FOLDER
 
 ENVIRONMENT = "import os\nprint(os.environ['OMP_NUM_THREADS'], os.environ['HF_HUB_OFFLINE'])"
 BACKEND = "import matplotlib\nprint('inline' in matplotlib.get_backend())"

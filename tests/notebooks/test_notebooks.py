@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from minift.course import overview
-from minift.course.anatomy import problems
-from minift.course.copies import defined_twice
-from minift.course.notebooks import FOLDER, all_sources, notebook_of, read_source
+from minift.course.lessons import overview
+from minift.course.lessons.anatomy import problems
+from minift.course.lessons.copies import defined_twice
+from minift.course.lessons.notebooks import FOLDER, all_sources, notebook_of, read_source
 from minift.errors import InputError
 
 SOURCES = all_sources()
@@ -59,7 +59,7 @@ def test_the_readme_has_the_table_of_notebooks():
     text = overview.README.read_text(encoding="utf-8")
     assert text == overview.refreshed(text), (
         "README.md: its table of notebooks is not that of the sources; right: "
-        'python -c "from minift.course.overview import refresh; refresh()"'
+        'python -c "from minift.course.lessons.overview import refresh; refresh()"'
     )
 
 

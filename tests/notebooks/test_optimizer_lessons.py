@@ -13,7 +13,7 @@ from kernels.adamw import step_constants
 from kernels.adamw.table import pieces as pieces_of_the_library
 from kernels.lab import check, roofline
 from kernels.ladder import matmul, vector_add
-from minift.course.notebooks import SOURCES, read_source
+from minift.course.lessons.notebooks import SOURCES, read_source
 
 LESSONS = {
     name: [

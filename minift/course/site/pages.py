@@ -12,7 +12,7 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
-from minift.course import notebooks, outputs
+from minift.course.lessons import notebooks, outputs
 from minift.errors import InputError
 from minift.files import read_text
 

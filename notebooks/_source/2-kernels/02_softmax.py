@@ -159,7 +159,10 @@ check("kernels.row_max", row_max)
 x = example((64, 1024))
 for warps in (1, 4):
     code = compile_for(sum_rows, x, x, 1024, BLOCK=1024, num_warps=warps, arch="sm_90")
-    print(f"{32 * warps:>3} threads:", {kind: code.instruction_mix[kind] for kind in ("shuffle", "shared")})
+    print(
+        f"{32 * warps:>3} threads:",
+        {kind: code.instruction_mix[kind] for kind in ("shuffle", "shared")},
+    )
     for instruction in code.instructions:
         if instruction.kind in ("shuffle", "shared", "sync"):
             print("  ", instruction.predicate.ljust(4), instruction.opcode, instruction.operands)

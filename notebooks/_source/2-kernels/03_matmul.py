@@ -342,7 +342,9 @@ for block_k, warps in ((32, 8), (64, 8), (128, 8)):
     (code,) = compile_launches(matmul.v4, a, a, tile=(128, 128, block_k, warps), arch="sm_80")
     room = code.shared_bytes // 1024
     fit = code.blocks_per_multiprocessor
-    print(f"steps of {block_k:>3}: {room:>3} kB, {code.registers} registers; programs that fit: {fit}")
+    print(
+        f"steps of {block_k:>3}: {room:>3} kB, {code.registers} registers; programs that fit: {fit}"
+    )
 
 # %% [markdown]
 # Longer steps mean fewer of them, but more room; with 128 kB, no second program fits beside the

@@ -44,7 +44,7 @@ def in_16_bits() -> Iterator[Inputs]:
 def run(kernel: Any, delta: Tensor, out: Tensor, dout: Tensor, block: int) -> dict[str, Any]:
     """Launch a program for each `block` rows, into a copy of delta."""
     (m, d), delta = out.shape, delta.clone()
-    blocks = {"BLOCK_M": block, "BLOCK_D": triton.next_power_of_2(d)}
+    blocks: dict[str, Any] = {"BLOCK_M": block, "BLOCK_D": triton.next_power_of_2(d)}
     moved = launch(kernel, triton.cdiv(m, block), out, dout, delta, m, d, **blocks)
     return {"delta": delta, "bytes": float(moved.loaded + moved.stored)}
 

@@ -48,7 +48,7 @@ def run(kernel: Any, q: Tensor, k: Tensor, dout: Tensor, tile: tuple[int, int]) 
     (m, d), n = q.shape, k.shape[0]
     dv = torch.full_like(k, float("nan"))
     lse = ((q.double() @ k.double().T / d**0.5).logsumexp(1) / LN_2).float()
-    blocks = {"D": d, "BLOCK_M": tile[0], "BLOCK_N": tile[1]}
+    blocks: dict[str, Any] = {"D": d, "BLOCK_M": tile[0], "BLOCK_N": tile[1]}
     args = (q, k, dout, lse, dv, d**-0.5 / LN_2, m, n)
     moved = launch(kernel, triton.cdiv(n, tile[1]), *args, **blocks)
     return {"dv": dv, "bytes": float(moved.loaded + moved.stored)}

@@ -57,7 +57,7 @@ def run(kernel: Any, q: Tensor, k: Tensor, v: Tensor, tile: tuple[int, int]) -> 
     (m, d), n = q.shape, k.shape[0]
     out = torch.full_like(q, float("nan"))
     scale = d**-0.5 * math.log2(math.e)
-    blocks = {"D": d, "BLOCK_M": tile[0], "BLOCK_N": tile[1]}
+    blocks: dict[str, Any] = {"D": d, "BLOCK_M": tile[0], "BLOCK_N": tile[1]}
     moved = launch(kernel, triton.cdiv(m, tile[0]), q, k, v, out, scale, m, n, **blocks)
     return {"out": out, "bytes": float(moved.loaded + moved.stored)}
 

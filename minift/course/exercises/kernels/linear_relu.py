@@ -49,14 +49,14 @@ def run(kernel: Any, a: Tensor, b: Tensor, bias: Tensor) -> dict[str, Any]:
     (m, k), n = a.shape, b.shape[1]
     out = torch.full((m, n), float("nan"), dtype=a.dtype)
     programs = triton.cdiv(m, TILE) * triton.cdiv(n, TILE)
-    blocks = dict.fromkeys(("BLOCK_M", "BLOCK_N", "BLOCK_K"), TILE)
+    blocks: dict[str, Any] = dict.fromkeys(("BLOCK_M", "BLOCK_N", "BLOCK_K"), TILE)
     moved = launch(kernel, programs, a, b, bias, out, m, n, k, **blocks)
     return {"out": out, "bytes": float(moved.loaded + moved.stored)}
 
 
 def real() -> Iterator[Inputs]:
     x = torch.empty(100, 100, dtype=torch.float16)
-    blocks = {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 32}
+    blocks: dict[str, Any] = {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 32}
     yield {"args": (x, x, x[0], x, 100, 100, 100), "constants": blocks}
 
 

@@ -54,14 +54,14 @@ def run(kernel: Any, a: Tensor, b: Tensor, tile: Shape) -> dict[str, Any]:
     (m, k), n = a.shape, b.shape[1]
     c = torch.full((m, n), float("nan"), dtype=a.dtype)
     programs = triton.cdiv(m, tile[0]) * triton.cdiv(n, tile[1])
-    blocks = dict(zip(("BLOCK_M", "BLOCK_N", "BLOCK_K"), tile, strict=True))
+    blocks: dict[str, Any] = dict(zip(("BLOCK_M", "BLOCK_N", "BLOCK_K"), tile, strict=True))
     moved = launch(kernel, programs, a, b, c, m, n, k, **blocks)
     return {"out": c, "bytes": float(moved.loaded + moved.stored)}
 
 
 def real() -> Iterator[Inputs]:
     x = torch.empty(100, 100, dtype=torch.float16)
-    blocks = {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 32}
+    blocks: dict[str, Any] = {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 32}
     yield {"args": (x, x, x, 100, 100, 100), "constants": blocks}
 
 

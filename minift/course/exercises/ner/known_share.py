@@ -103,7 +103,9 @@ def known_share(
 
 
 @exercise.solution
-def solution(train: list[Sentence], test: list[Sentence]) -> float:
+def solution(
+    train: list[tuple[list[str], list[str]]], test: list[tuple[list[str], list[str]]]
+) -> float:
     def form(words: list[str], tags: list[str]) -> tuple[str, ...]:
         pairs = [(w, t) for w, t in zip(words, tags, strict=True) if not t.startswith("I-")]
         return tuple(word if tag == "O" else f"<{tag[2:]}>" for word, tag in pairs)

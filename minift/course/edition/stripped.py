@@ -43,7 +43,7 @@ def stripped(exercise: Exercise, file: Path, hints: bool = True) -> str:
     parts = [
         f'"""{ast.get_docstring(tree, clean=False)}"""\n',
         *_imports(tree, needed),
-        "from minift.course.recorded import recorded\n",
+        "from minift.course.edition.recorded import recorded\n",
         *(f"\n{_segment(lines, node)}\n" for node in _definitions(tree, needed)),
         "\nexercise = recorded(",
         f"    __file__,\n    {_quoted(exercise.name)},\n    {_quoted(exercise.title)},",

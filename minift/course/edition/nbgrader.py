@@ -17,9 +17,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from minift.course.notebooks import FOLDER, notebook_of, source_of
+from minift.course.edition.release import without_answers
+from minift.course.lessons.notebooks import FOLDER, notebook_of, source_of
 from minift.course.registry import find
-from minift.course.release import without_answers
 from minift.errors import InputError
 from minift.files import check_new_folder, new_folder, write_text
 
@@ -74,7 +74,7 @@ def assignment_name(path: Path) -> str:
 
 def _stored() -> list[Path]:
     """All notebooks of the course."""
-    from minift.course.notebooks import all_sources
+    from minift.course.lessons.notebooks import all_sources
 
     return [notebook_of(source) for source in all_sources()]
 

@@ -1,9 +1,9 @@
 """Exercises without their answers: what the students' edition of the course is made of.
 
 There an exercise has no solution, no wrong answers and no oracle. What these gave was recorded
-when the edition was written (:mod:`minift.course.release`), beside the exercise's file: a ``.json``
-with the cases of each property, what is right for each, and what known wrong answers do on them;
-and a ``.safetensors`` with the tensors. Neither holds code, and nothing is ever unpickled.
+when the edition was written (:mod:`minift.course.edition.release`), beside the exercise's file: a
+``.json`` with the cases of each property, what is right for each, and what known wrong answers do
+on them; and a ``.safetensors`` with the tensors. Neither holds code, and nothing is ever unpickled.
 
 A value comes back as it was: tuples are tuples, NaN is NaN, a tensor has its dtype and strides.
 """

@@ -2,8 +2,8 @@
 
 It holds what a student needs: the packages, the executed notebooks and a README; no tests, no
 notebook sources, no history. Of an exercise it holds the stub, the hints and what was recorded of
-its cases (:mod:`minift.course.recorded`), so that ``check`` says there what it says here. No
-solution, seeded mistake or oracle is in it. The library itself stays (``minift.layers``,
+its cases (:mod:`minift.course.edition.recorded`), so that ``check`` says there what it says here.
+No solution, seeded mistake or oracle is in it. The library itself stays (``minift.layers``,
 ``kernels.flash_attention``, …): it is what the course teaches, and its notebooks run it.
 """
 
@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from minift.course.edition.recording import record
+from minift.course.edition.stripped import stripped
 from minift.course.exercise import Exercise
-from minift.course.recording import record
 from minift.course.registry import FOLDER, find, names
-from minift.course.stripped import stripped
 from minift.errors import InputError, one_of
 from minift.files import check_new_folder, new_folder
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PACKAGES = ("minift", "kernels")
 AS_THEY_ARE = ("requirements.txt", "LICENSE")
 SUFFIXES = {".py", ".typed", ".json", ".txt", ".md", ".css", ".js", ".html", ".svg", ".png"}

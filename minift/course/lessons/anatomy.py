@@ -2,7 +2,7 @@
 
 ``problems(source)`` holds a notebook against its source and against the plan of a lesson: opening,
 figures with axis labels and captions, exercises with stub, check and folded help, summary. The
-rules about stored outputs are in :mod:`minift.course.outputs`.
+rules about stored outputs are in :mod:`minift.course.lessons.outputs`.
 """
 
 import ast
@@ -16,10 +16,10 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from minift.course import budget, copies, outputs
-from minift.course.copies import parsed
 from minift.course.exercise import source
-from minift.course.notebooks import (
+from minift.course.lessons import budget, copies, outputs
+from minift.course.lessons.copies import parsed
+from minift.course.lessons.notebooks import (
     FOLDER,
     all_sources,
     folded_help,

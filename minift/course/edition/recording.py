@@ -1,6 +1,6 @@
 """Recording an exercise: what its oracle and its wrong answers give, as files without code.
 
-:mod:`minift.course.recorded` reads them again.
+:mod:`minift.course.edition.recorded` reads them again.
 """
 
 import hashlib
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from minift.course.diagnosis import alike, fails
+from minift.course.edition.recorded import Case, Record, Tensors, encode, kind_of
 from minift.course.exercise import Exercise
 from minift.course.properties import Equals
-from minift.course.recorded import Case, Record, Tensors, encode, kind_of
 from minift.errors import InputError
 
 
@@ -41,7 +41,7 @@ def record(exercise: Exercise) -> dict[str, bytes]:
 
 
 def _entry(exercise: Exercise, prop: Equals, tensors: Tensors) -> dict[str, Any]:
-    """A property as :func:`minift.course.recorded.recorded` reads it."""
+    """A property as :func:`minift.course.edition.recorded.recorded` reads it."""
     place = f"{type(prop).__module__}.{type(prop).__name__}".removeprefix("minift.course.")
     kind = kind_of(place)
     settings = {f.name: getattr(prop, f.name) for f in fields(prop) if f.name != "cases"}

@@ -1,10 +1,10 @@
-"""README's table of notebooks, made from the notebooks' sources: title, summary, minutes."""
+"""README's table of notebooks, from their sources: title, what stands behind its colon, minutes."""
 
 import re
 from pathlib import Path
 
-from minift.course.budget import stated
-from minift.course.notebooks import FOLDER, all_sources, notebook_of, read_source
+from minift.course.lessons.budget import stated
+from minift.course.lessons.notebooks import FOLDER, all_sources, notebook_of, read_source
 from minift.errors import InputError
 from minift.files import read_text, write_text
 
@@ -16,7 +16,7 @@ _POINT = re.compile(r"## Summary\n+- (.*?)(?=\n- |\n\n|\Z)", flags=re.S)
 
 def table() -> str:
     """One line for each notebook, in the order of the course."""
-    head = "| notebook | what it comes to | time |\n|---|---|---|"
+    head = "| notebook | what it is about | time |\n|---|---|---|"
     return "\n".join([head, *map(_row, all_sources())])
 
 
@@ -52,11 +52,12 @@ def refresh(path: Path | None = None) -> bool:
 def _row(source: Path) -> str:
     cells = [cell.source for cell in read_source(source).cells if cell.cell_type == "markdown"]
     notebook = notebook_of(source).relative_to(FOLDER.parent).as_posix()
-    title = cells[0].splitlines()[0].removeprefix("# ")
+    title, _, about = cells[0].splitlines()[0].removeprefix("# ").partition(": ")
     part = source.relative_to(FOLDER / "_source").with_suffix("").as_posix().partition("_")[0]
     budget = stated("\n".join(cells[:4]))
     minutes = f"{budget.minutes} min" if budget else "?"
-    return f"| [{part} {title}]({notebook}) | {_first_sentence(cells[-1])} | {minutes} |"
+    about = about.replace("|", r"\|") or _first_sentence(cells[-1])
+    return f"| [{part} {title}]({notebook}) | {about} | {minutes} |"
 
 
 def _first_sentence(summary: str) -> str:

@@ -28,7 +28,7 @@ from minift.course.registry import find
 from minift.errors import InputError
 from minift.files import write_text
 
-FOLDER = Path(__file__).parents[2] / "notebooks"
+FOLDER = Path(__file__).parents[3] / "notebooks"
 SOURCES = FOLDER / "_source"
 CELL_TIMEOUT = 120  # seconds, as in the tests
 

@@ -14,7 +14,7 @@ from nbformat import NotebookNode
 
 from minift.course.plan import CHECK
 
-LIBRARY = (Path(__file__).parents[1], Path(__file__).parents[2] / "kernels")
+LIBRARY = (Path(__file__).parents[2], Path(__file__).parents[3] / "kernels")
 APART = (("minift", "course"), ("minift", "commands"))  # machinery, which no notebook teaches
 MIN_SIZE = 30  # syntax nodes; two one-line helpers may well be alike
 
