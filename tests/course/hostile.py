@@ -75,6 +75,23 @@ HOSTILE = {
         "    try: os.write(fd, b'\\xff' * 4096)\n"
         "    except OSError: pass"
     ),
+    "an answer that drips": answer(
+        "import os, stat, struct, time\n"
+        "for fd in range(3, 64):\n"
+        "    try: found = stat.S_ISSOCK(os.fstat(fd).st_mode)\n"
+        "    except OSError: continue\n"
+        "    if found: os.write(fd, struct.pack('<II', 99, 60 << 20))\n"
+        "    while found: os.write(fd, b' '); time.sleep(0.2)"
+    ),
+    "a header that grows in memory": answer(
+        "import os, stat, struct\n"
+        "for fd in range(3, 64):\n"
+        "    try: found = stat.S_ISSOCK(os.fstat(fd).st_mode)\n"
+        "    except OSError: continue\n"
+        "    if found: os.write(fd, struct.pack('<II', 60 << 20, 0) + b'[' + b'{},' * (20 << 20))"
+    ),
+    "an error that no file can hold": answer("raise ValueError('\\ud800\\x1b[2J<script>\\0')"),
+    "an error with a long name": answer("raise type('E' * 10**7, (Exception,), {})('x' * 10**7)"),
     "reads the caller's frames": answer(
         "import sys\n"
         "frame = sys._getframe()\n"
@@ -136,5 +153,13 @@ KERNELS = {
     "private names": ("", "    tl.load.__globals__['x'] = 1\n"),
     "modules of the language": ("", "    tl.core.load = None\n"),
     "patches before": ("import kernels.lab\nkernels.lab.check = None\nx = kernels\n", "    x\n"),
+    "hidden by a comprehension": ("", "    x = [0 for eval in (0,)]\n    eval('1')\n"),
+    "hides all built-ins": ("", "    x = [0 for __builtins__ in ()]\n    __builtins__['eval']\n"),
+    "hidden by a nested function": ("", "    def f(eval):\n        pass\n    eval('1')\n"),
+    "decides outside": (
+        "@triton.jit\ndef helper(eval, x=eval('1')):\n    pass\n",
+        "    helper(1)\n",
+    ),
+    "takes all memory": ("", "    x = (0,) * (1 << 38)\n"),
     "runs for ever": ("", "    while True:\n        pass\n"),
 }

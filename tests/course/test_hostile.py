@@ -1,9 +1,6 @@
 """Hostile submissions: no points for that exercise, within the limits, and the run goes on."""
 
-import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,12 +9,14 @@ from hostile import HOSTILE, KERNELS
 
 import minift
 from minift.course import examine, find
-from minift.course.grading.grade import Work, assignment, collect, grade
+from minift.course.grading.grade import assignment, grade
 from minift.course.grading.isolation import Limits, why_not
+from minift.course.grading.work import Work, collect
 from minift.course.inputs import salted
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=f"no isolation here: {why_not()}")
 PROJECT = Path(minift.__file__).parents[1]
+MARK = "MINIFT_TEST_STARTED_BY"
 LIMIT = 4.0  # seconds that an exercise may take
 EXERCISES = ("attention.causal_mask", "attention.scores", "kernels.vector_add")
 HONEST = "import torch\nimport math\nfrom torch import Tensor\n"
@@ -71,7 +70,11 @@ def graded(tmp_path_factory) -> tuple[dict[str, Work], float]:
     work = collect([folder])
     start = time.monotonic()
     task = assignment(EXERCISES, limits=Limits(seconds=LIMIT))
-    found = dict(grade(work, task))
+    os.environ[MARK] = str(os.getpid())  # all that is started from here on has it
+    try:
+        found = dict(grade(work, task))
+    finally:
+        del os.environ[MARK]
     return {w.student: w for w in found.values()}, time.monotonic() - start
 
 
@@ -103,13 +106,15 @@ def test_the_table_is_right_on_what_everybody_has(graded):
 
 
 def test_nothing_is_left_behind(graded):
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
-    mine = [line for line in listed.splitlines() if "grading.nursery" in line]
-    assert len(mine) == 0, mine
-    leftovers = subprocess.run(
-        [sys.executable, "-c", "import os, json; print(json.dumps(os.listdir('/tmp')))"],
-        capture_output=True,
-        text=True,
-    )
-    names = json.loads(leftovers.stdout)
-    assert not [n for n in names if n.startswith("grades.")]
+    mark = f"{MARK}={os.getpid()}".encode()
+    processes = [p for p in Path("/proc").glob("[0-9]*") if mark in _bytes(p / "environ")]
+    commands = [_bytes(p / "cmdline") for p in processes]
+    assert [c for c in commands if b"resource_tracker" not in c] == []  # that one stays with us
+    assert not [name for name in os.listdir("/tmp") if name.startswith("grades.")]
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # it has ended meanwhile
+        return b""

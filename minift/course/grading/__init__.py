@@ -6,6 +6,8 @@
     isolation.py a process without network, files, processes and privileges (Linux)
     nursery.py   the process that starts such processes, and what runs in them
     remote.py    a learner's function as the checks see it: called here, run over there
+    work.py      what students handed in, and what came of it
+    points.py    what exercises are worth
     grade.py     submissions in, scores out, in parallel
     feedback.py  the scores as CSV, JSON, JUnit and one page for each student
 

@@ -2,13 +2,12 @@
 
 import argparse
 import sys
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from minift.errors import InputError
-from minift.files import check_new_folder, new_folder, read_text
+from minift.files import check_new_folder, new_folder
 
 Say = Callable[[str], None]
 
@@ -32,8 +31,10 @@ def add_grade_arguments(sub: argparse.ArgumentParser) -> None:
 def run_grade(args: argparse.Namespace, say: Say) -> tuple[Any, bool]:
     """Grade; that answers are wrong is a result, not a failure."""
     from minift.course.grading import feedback
-    from minift.course.grading.grade import as_json, assignment, collect, grade
+    from minift.course.grading.grade import assignment, grade
     from minift.course.grading.isolation import Limits
+    from minift.course.grading.points import read_points
+    from minift.course.grading.work import as_json, collect
 
     for name, value in (("time-limit", args.time_limit), ("memory", args.memory)):
         if not 0 < value < 1e6:
@@ -43,7 +44,7 @@ def run_grade(args: argparse.Namespace, say: Say) -> tuple[Any, bool]:
     if args.out is not None:
         check_new_folder("--out", args.out, hint=False)
     limits = Limits(seconds=args.time_limit, memory=int(args.memory * 2**30))
-    task = assignment(args.exercises, _points(args.points), limits)
+    task = assignment(args.exercises, read_points(args.points), limits)
     work = collect(args.work)
     graded = list(work)
     for count, (place, done) in enumerate(grade(work, task, args.jobs), 1):
@@ -58,21 +59,6 @@ def run_grade(args: argparse.Namespace, say: Say) -> tuple[Any, bool]:
             feedback.write(folder, graded, settings)
         say(f"{args.out}: {', '.join(feedback.NAMES.values())}")
     return {**settings, "students": [as_json(w) for w in graded]}, True
-
-
-def _points(path: Path | None) -> dict[str, Any] | None:
-    if path is None:
-        return None
-    try:
-        found = tomllib.loads(read_text(path))
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: not TOML ({error}); right would be lines such as "
-                         '"attention.scores" = 2') from None  # fmt: skip
-    flat = {}
-    for name, value in found.items():  # attention.scores = 2 without quotes is a nested table
-        inner = value.items() if isinstance(value, dict) else [("", value)]
-        flat |= {f"{name}.{topic}".rstrip("."): v for topic, v in inner}
-    return flat
 
 
 def run_report(args: argparse.Namespace, say: Say) -> tuple[Any, bool]:

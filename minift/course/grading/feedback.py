@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from minift.course.grading.grade import Result, Work, as_json
+from minift.course.grading.work import Result, Work, as_json
 from minift.errors import InputError
 from minift.files import read_text, write_json, write_text
 
 NAMES = {"csv": "grades.csv", "json": "grades.json", "junit": "junit.xml", "pages": "feedback"}
 _CONTROL = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\n")
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --right: #2a7d4f; --wrong: #b3402a; }
@@ -58,7 +58,8 @@ def as_csv(graded: Sequence[Work]) -> str:
 
 def _cell(text: str) -> str:
     """A spreadsheet takes what begins like a formula for one."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    text = text.replace("\r", "?")  # csv.writer would not quote it
+    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
 
 
 def _number(points: float) -> str:
@@ -123,7 +124,8 @@ def _section(result: Result) -> str:
 
 def _file_name(student: str, taken: set[str]) -> str:
     """A name that is a file's on every system, and nobody else's."""
-    base = re.sub(r"[^\w.-]", "_", student).strip(".")[:100] or "student"
+    base = re.sub(r"[^\w.-]", "_", student).strip(".").encode()[:100].decode(errors="ignore")
+    base = base or "student"
     name, count = base, 1
     while name.lower() in taken:
         count += 1
@@ -144,7 +146,9 @@ def load(folder: Path) -> dict[str, Any]:
     path = folder / NAMES["json"] if folder.is_dir() else folder
     try:
         report: dict[str, Any] = json.loads(read_text(path))
-        assert all({"student", "points", "exercises"} <= s.keys() for s in report["students"])
+        assert all({"student", "points", "out_of"} <= s.keys() for s in report["students"])
+        each = [entry for student in report["students"] for entry in student["exercises"]]
+        assert all({"exercise", "state", "mistake"} <= entry.keys() for entry in each)
     except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
         if isinstance(error, InputError):
             raise

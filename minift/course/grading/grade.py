@@ -1,75 +1,35 @@
 """Submissions in, results out: in parallel, each exercise of each student in a process of its own.
 
-A student's work is a file (``.py`` or ``.ipynb``) or a folder of such files. Whatever is in it, the
-run goes on: what cannot be read or run costs its exercise, or its student, the points.
+Whatever is in a student's work, the run goes on: what cannot be read or run costs its exercise, or
+its student, the points.
 """
 
 import os
+import resource
 import secrets
+import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from minift.course.grading.isolation import Limits, why_not
-from minift.course.grading.sources import SUFFIXES, Answer, answers
+from minift.course.grading.isolation import Limits, die_with_parent, why_not
+from minift.course.grading.sources import Answer, answers
+from minift.course.grading.work import MESSAGE, Result, Work, collect, printable
 from minift.course.registry import find, names
 from minift.errors import InputError
 
-MAX_FILES = 100  # of one student
-MESSAGE = 4_000  # characters of a message that are kept
+__all__ = ["Assignment", "assignment", "collect", "failed", "grade"]
 
-
-@dataclass(frozen=True)
-class Result:
-    """One exercise of one student.
-
-    Attributes:
-        state: "right", "wrong" or "not attempted".
-        points: what it earns: all of ``out_of`` or nothing.
-        message: what the student is told, several lines.
-        mistake: the likely mistake alone, for statistics; may be empty.
-        file: where the answer was found; empty when there is none.
-    """
-
-    exercise: str
-    state: str
-    points: float
-    out_of: float
-    message: str
-    mistake: str = ""
-    verified: tuple[str, ...] = ()
-    file: str = ""
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Work:
-    """What one student handed in.
-
-    Attributes:
-        student: the name of the file or folder.
-        files: the notebooks and Python files, in alphabetical order.
-        remarks: what could not be read, a line each.
-    """
-
-    student: str
-    files: tuple[Path, ...]
-    remarks: tuple[str, ...] = ()
-    results: tuple[Result, ...] = ()
-
-    @property
-    def points(self) -> float:
-        """The sum over all exercises."""
-        return sum(r.points for r in self.results)
-
-    @property
-    def out_of(self) -> float:
-        """What could be reached."""
-        return sum(r.out_of for r in self.results)
+READING = 30.0  # seconds that finding the answers in one student's work may take
+JUDGING = 90.0  # seconds beyond the student's own for starting a process and comparing
+MEMORY = 4 << 30  # bytes that comparing may take beyond what Python and PyTorch do
 
 
 @dataclass(frozen=True)
@@ -88,22 +48,18 @@ class Assignment:
 
 def assignment(
     chosen: Sequence[str] = (),
-    points: Mapping[str, Any] | None = None,
+    points: Mapping[str, float] | None = None,
     limits: Limits | None = None,
 ) -> Assignment:
     """The exercises (all, or the chosen names and parts) with their points.
 
     Raises:
-        InputError: there is no such exercise or part, or points are no number from 0 on.
+        InputError: there is no such exercise or part.
     """
     known = names()
     wanted = [n for c in chosen for n in _named(c, known)] if chosen else known
     worth = {name: find(name).points for name in dict.fromkeys(wanted)}
-    for name, value in (points or {}).items():
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < 1e6:
-            raise InputError(f"points of {name}: {value!r}; right would be a number such as 2")
-        if find(name).name in worth:
-            worth[name] = value
+    worth |= {name: value for name, value in (points or {}).items() if name in worth}
     return Assignment(worth, limits or Limits())
 
 
@@ -111,55 +67,6 @@ def _named(chosen: str, known: list[str]) -> list[str]:
     """One exercise, or all of a part."""
     part = [name for name in known if name.partition(".")[0] == chosen]
     return part or [find(chosen).name]
-
-
-def collect(paths: Iterable[Path]) -> list[Work]:
-    """The work of every student, in alphabetical order.
-
-    A path that is a file is one student; of a folder every entry is one, a file or a folder.
-
-    Raises:
-        InputError: a path is not there, holds no work, or two students have one name.
-    """
-    found = [work for path in paths for work in _students(Path(path))]
-    seen: dict[str, Work] = {}
-    for work in found:
-        if work.student in seen:
-            raise InputError(
-                f"WORK: two submissions are called {work.student}; right would be one name each"
-            )
-        seen[work.student] = work
-    return sorted(found, key=lambda work: work.student)
-
-
-def _students(path: Path) -> list[Work]:
-    if not path.exists() and not path.is_symlink():
-        raise InputError(f"WORK: {path}: no such file or folder")
-    if not path.is_dir():
-        return [Work(path.stem, (path,))]
-    entries = [e for e in sorted(path.iterdir()) if not e.name.startswith((".", "__"))]
-    work = [_student(e) for e in entries if e.is_dir() or e.suffix in SUFFIXES]
-    if not work:
-        raise InputError(
-            f"WORK: {path}: no submission in it; right would be .py or .ipynb files, or a folder "
-            "for each student"
-        )
-    return work
-
-
-def _student(entry: Path) -> Work:
-    if entry.is_symlink():
-        remark = f"{entry.name}: a symbolic link; right would be the work itself"
-        return Work(entry.name if entry.is_dir() else entry.stem, (), (remark,))
-    if not entry.is_dir():
-        return Work(entry.stem, (entry,))
-    files = []
-    for folder, folders, inside in os.walk(entry):  # does not follow links
-        folders[:] = sorted(f for f in folders if not f.startswith((".", "__")))
-        files += [Path(folder) / f for f in sorted(inside) if Path(f).suffix in SUFFIXES]
-    if len(files) > MAX_FILES:
-        return Work(entry.name, (), (f"{len(files)} files; at most {MAX_FILES} are read",))
-    return Work(entry.name, tuple(files), () if files else ("no .py or .ipynb file",))
 
 
 def grade(
@@ -175,16 +82,42 @@ def grade(
             f"grade: other people's code cannot be isolated here ({reason}); right would be Linux "
             "with user namespaces; your own file: python -m minift course check FILE"
         )
-    jobs = max(1, min(jobs or os.cpu_count() or 1, len(work)))
-    context = get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, initializer=_begin) as pool:
-        waiting = {pool.submit(_grade_one, w, task): i for i, w in enumerate(work)}
-        for done in as_completed(waiting):
-            place = waiting[done]
-            try:
-                yield place, done.result()
-            except Exception as error:  # of ours: said as such, and nobody else's work is lost
-                yield place, failed(work[place], task, f"grading failed: {error!r}")
+    left = dict(enumerate(work))
+    while left:
+        for place in (yield from _in_parallel(left, task, jobs or os.cpu_count() or 1)):
+            yield from _in_parallel(one := {place: left.pop(place)}, task, 1)
+            if one:
+                yield place, failed(one[place], task, "judging it ended the process that grades")
+
+
+def _in_parallel(
+    left: dict[int, Work], task: Assignment, jobs: int
+) -> Generator[tuple[int, Work], None, list[int]]:
+    """Each work with its results, taken out of ``left``.
+
+    Should one of the grading processes die, the places at work by then are returned: any of them
+    may be the reason.
+    """
+    context, queue = get_context("spawn"), iter(list(left.items()))
+    running: dict[Future[Work], int] = {}
+    jobs, me = min(jobs, len(left)), os.getpid()
+    with ProcessPoolExecutor(jobs, context, initializer=_begin, initargs=(me,)) as pool:
+        while True:
+            with suppress(BrokenProcessPool):  # the results below say so, too
+                for place, work in islice(queue, jobs - len(running)):
+                    running[pool.submit(_grade_one, work, task)] = place
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                try:
+                    found = future.result()
+                except BrokenProcessPool:
+                    return sorted(running.values())
+                except Exception as error:  # of ours: said as such, and nobody else's work is lost
+                    found = failed(left[running[future]], task, f"grading failed: {error!r}")
+                place = running.pop(future)
+                del left[place]
+                yield place, found
+            if not left:
+                return []
 
 
 def failed(work: Work, task: Assignment, why: str) -> Work:
@@ -198,7 +131,7 @@ def failed(work: Work, task: Assignment, why: str) -> Work:
 _nursery: Any = None
 
 
-def _begin() -> None:
+def _begin(parent: int) -> None:
     """Once in each process: PyTorch with one thread, and the process that sessions come from."""
     import atexit
 
@@ -206,30 +139,66 @@ def _begin() -> None:
     from minift.course.grading.remote import Nursery
 
     global _nursery
+    die_with_parent()
+    if os.getppid() != parent:  # it has died before that
+        os._exit(1)
     make_steady()
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    space = pages * os.sysconf("SC_PAGE_SIZE") + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (space, hard))
     _nursery = Nursery()
     atexit.register(_nursery.__exit__)
+
+
+class _TooSlow(BaseException):
+    """The time is over; nothing may take it for an error of the learner's."""
+
+
+@contextmanager
+def _within(seconds: float) -> Iterator[None]:
+    """Raise ``_TooSlow`` inside when time is over, and again should that have got lost."""
+
+    def over(*_: object) -> None:
+        raise _TooSlow
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 5.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _grade_one(work: Work, task: Assignment) -> Work:
     functions = {name.rpartition(".")[2]: name for name in task.exercises}
     found: dict[str, tuple[Path, Answer]] = {}
     remarks = list(work.remarks)
-    for path in work.files:
-        try:
-            for function, answer in answers(path, set(functions)).items():
-                found[functions[function]] = path, answer
-        except InputError as error:
-            remarks.append(str(error).replace(str(path), path.name))
-    if work.files and not found and not remarks:
-        remarks.append(_nothing_here(work, task))
+    try:
+        with _within(READING):
+            for path in work.files:
+                found |= {functions[f]: a for f, a in _read(path, set(functions), remarks).items()}
+            if work.files and not found and not remarks:
+                remarks.append(_nothing_here(work, task))
+    except _TooSlow:
+        remarks.append(f"reading it took more than {READING:g} s; what is left was not looked at")
     results = [
         _result(name, worth, *found[name], task)
         if name in found
         else Result(name, "not attempted", 0.0, worth, f"{name}: no answer was handed in")
         for name, worth in task.exercises.items()
     ]
-    return replace(work, remarks=tuple(remarks), results=tuple(results))
+    return replace(work, remarks=tuple(map(printable, remarks)), results=tuple(results))
+
+
+def _read(path: Path, functions: set[str], remarks: list[str]) -> dict[str, tuple[Path, Answer]]:
+    """The answers in one file; what is wrong with it is added to the remarks."""
+    try:
+        return {name: (path, answer) for name, answer in answers(path, functions).items()}
+    except InputError as error:
+        remarks.append(str(error).replace(str(path), path.name))
+        return {}
 
 
 def _nothing_here(work: Work, task: Assignment) -> str:
@@ -244,25 +213,29 @@ def _nothing_here(work: Work, task: Assignment) -> str:
 
 def _result(name: str, worth: float, path: Path, answer: Answer, task: Assignment) -> Result:
     start = time.perf_counter()
-    state, message, mistake, verified = _judge(name, answer, task)
+    try:
+        with _within(task.limits.seconds + JUDGING):
+            state, message, mistake, verified = _judge(name, answer, task)
+    except _TooSlow:
+        said = "judging its results took too long"
+        state, message, mistake, verified = "wrong", f"{name}: wrong\n  {said}", said, ()
     return Result(
         exercise=name,
         state=state,
         points=worth if state == "right" else 0.0,
         out_of=worth,
-        message=message[:MESSAGE],
-        mistake=mistake,
+        message=printable(message, most=MESSAGE),
+        mistake=printable(mistake),
         verified=verified,
-        file=path.name,
+        file=printable(path.name),
         seconds=round(time.perf_counter() - start, 2),
     )
 
 
 def _judge(name: str, answer: Answer, task: Assignment) -> tuple[str, str, str, tuple[str, ...]]:
     """State, message, likely mistake and the properties that hold."""
-    from minift.course.grading.remote import SessionEnded
+    from minift.course.grading.remote import NoSession, SessionEnded
 
-    limits = task.limits
     if answer.jit:
         from minift.course.grading.vetting import vetted
 
@@ -270,41 +243,30 @@ def _judge(name: str, answer: Answer, task: Assignment) -> tuple[str, str, str, 
         if objection:
             said = f"{name}: wrong\n  a kernel may name its own variables, triton and tl only"
             return "wrong", f"{said}; found {objection}", "not only Triton", ()
-        answer, limits = replace(answer, source=source), replace(limits, programs=True)
+        answer = replace(answer, source=source)
     try:
-        return _examined(name, answer, limits, task.salt)
+        return _examined(name, answer, task)
     except SessionEnded as error:
         return "wrong", f"{name}: wrong\n  {error}", str(error), ()
+    except NoSession:
+        raise
     except Exception as error:  # what came back broke a comparison: nobody's right answer does
         said = f"{type(error).__name__}: {error}".splitlines()[0][:300]
         return "wrong", f"{name}: wrong\n  the result cannot be judged ({said})", "", ()
 
 
-def _examined(
-    name: str, answer: Answer, limits: Limits, salt: int
-) -> tuple[str, str, str, tuple[str, ...]]:
+def _examined(name: str, answer: Answer, task: Assignment) -> tuple[str, str, str, tuple[str, ...]]:
     """On the inputs that everybody has, for messages that can be looked into; then on others."""
     from minift.course.checking import examine
     from minift.course.inputs import salted
 
-    with _nursery.session(answer, limits) as fn:
+    with _nursery.session(answer, task.limits) as fn:
         outcome = examine(name, fn)
         if outcome.state == "right":
-            with salted(salt):
+            with salted(task.salt):
                 again = examine(name, fn)
             if again.state != "right":
                 said = f"{name}: wrong\n  right on the inputs of the course, not on others\n"
                 return "wrong", f"{said}{again}", "right on known inputs only", ()
     mistake = outcome.failure.mistake if outcome.failure else ""
     return outcome.state, str(outcome), mistake, outcome.verified
-
-
-def as_json(work: Work) -> dict[str, Any]:
-    """The work as plain values, without the places of files."""
-    return {
-        "student": work.student,
-        "points": work.points,
-        "out_of": work.out_of,
-        "remarks": list(work.remarks),
-        "exercises": [asdict(r) | {"verified": list(r.verified)} for r in work.results],
-    }

@@ -1,12 +1,13 @@
 """A process that can compute, and nothing else (Linux).
 
-``isolate`` takes the running process, which must have one thread, out of its surroundings:
+``enter`` and ``lock`` take the running process, which must have one thread, out of its
+surroundings:
 
-- namespaces: no network; a file system that holds only the Python installation, read-only, and an
-  empty home; no view of other processes, which all end with the first;
+- namespaces: no network; a file system in memory that shows only the Python installation,
+  read-only, and is empty otherwise; no view of other processes, which all end with the first;
 - limits: memory, processor time, size of files, open files;
 - privileges: none, for good; and a filter (seccomp) under which the kernel refuses to start
-  processes, to open sockets, to mount or to trace.
+  processes and threads, to open sockets, to mount, to trace, and to keep memory elsewhere.
 
 Nothing here needs root: the namespaces are those of an unprivileged user, where the system allows
 them (``why_not`` says whether it does). Sources: namespaces(7), pivot_root(2), seccomp(2),
@@ -16,6 +17,7 @@ capabilities(7) of the Linux manual pages.
 import contextlib
 import ctypes
 import errno
+import functools
 import os
 import platform
 import resource
@@ -24,6 +26,7 @@ import struct
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,29 +43,30 @@ _NOBODY = 65534
 # what a system call is called by, on the machines that are known
 _ARCHES = {
     "x86_64": (0xC000003E, {
-        "pivot_root": 155, "seccomp": 317, "clone": 56, "clone3": 435, "fork": 57, "vfork": 58,
+        "pivot_root": 155, "clone": 56, "clone3": 435, "fork": 57, "vfork": 58,
         "execve": 59, "execveat": 322, "socket": 41, "socketpair": 53, "connect": 42, "bind": 49,
         "ptrace": 101, "unshare": 272, "setns": 308, "mount": 165, "umount2": 166, "chroot": 161,
-        "process_vm_readv": 310, "process_vm_writev": 311, "kill": 62, "tkill": 200,
+        "process_vm_readv": 310, "process_vm_writev": 311,
         "pidfd_open": 434, "pidfd_getfd": 438, "pidfd_send_signal": 424, "bpf": 321,
         "perf_event_open": 298, "io_uring_setup": 425, "userfaultfd": 323, "keyctl": 250,
         "add_key": 248, "request_key": 249, "open_tree": 428, "move_mount": 429, "fsopen": 430,
-        "mount_setattr": 442, "open_by_handle_at": 304, "memfd_create": 319, "prctl": 157,
+        "mount_setattr": 442, "open_by_handle_at": 304, "memfd_create": 319, "shmget": 29,
+        "semget": 64, "msgget": 68, "mq_open": 240,
     }),
     "aarch64": (0xC00000B7, {
-        "pivot_root": 41, "seccomp": 277, "clone": 220, "clone3": 435, "execve": 221,
+        "pivot_root": 41, "clone": 220, "clone3": 435, "execve": 221,
         "execveat": 281, "socket": 198, "socketpair": 199, "connect": 203, "bind": 200,
         "ptrace": 117, "unshare": 97, "setns": 268, "mount": 40, "umount2": 39, "chroot": 51,
-        "process_vm_readv": 270, "process_vm_writev": 271, "kill": 129, "tkill": 130,
+        "process_vm_readv": 270, "process_vm_writev": 271,
         "pidfd_open": 434, "pidfd_getfd": 438, "pidfd_send_signal": 424, "bpf": 280,
         "perf_event_open": 241, "io_uring_setup": 425, "userfaultfd": 282, "keyctl": 219,
         "add_key": 217, "request_key": 218, "open_tree": 428, "move_mount": 429, "fsopen": 430,
-        "mount_setattr": 442, "open_by_handle_at": 265, "memfd_create": 279, "prctl": 167,
+        "mount_setattr": 442, "open_by_handle_at": 265, "memfd_create": 279, "shmget": 194,
+        "semget": 190, "msgget": 186, "mq_open": 180,
     }),
 }  # fmt: skip
 _STARTS_PROCESSES = ("clone", "fork", "vfork", "execve", "execveat", "clone3")
-_NOT_REFUSED = ("pivot_root", "seccomp", "prctl", "kill", "tkill", "memfd_create")
-_THREAD = 0x10000  # CLONE_THREAD
+_MAX_FILES = 10_000  # an empty file takes memory too, which no limit on bytes counts
 
 
 @dataclass(frozen=True)
@@ -82,22 +86,31 @@ class Limits:
     programs: bool = False
 
 
+@functools.cache
 def why_not() -> str | None:
-    """Why code cannot be isolated on this system, or None when it can."""
+    """Why code cannot be isolated on this system, or None when it can; tried once."""
     if sys.platform != "linux":
         return f"the system is {platform.system()}; isolation needs Linux"
     if platform.machine() not in _ARCHES:
         return f"the processor is {platform.machine()}; known are {', '.join(_ARCHES)}"
-    code = "from minift.course.grading.isolation import Limits, enter; enter(Limits(), '/tmp')"
     here = str(Path(__file__).parents[3])
-    done = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path.insert(0, {here!r}); {code}"],
-        capture_output=True,
-        text=True,
-    )
+    code = f"import sys; sys.path.insert(0, {here!r}); from {__name__} import try_it; try_it"
+    with tempfile.TemporaryDirectory(prefix="minift-grading-") as root:
+        done = subprocess.run(
+            [sys.executable, "-c", f"{code}({root!r})"], capture_output=True, text=True
+        )
     if done.returncode == 0:
         return None
     return (done.stderr.strip().splitlines() or ["it failed without a word"])[-1]
+
+
+def try_it(root: str) -> None:
+    """Isolate this process and end, with exit code 0 if that went well."""
+    child = enter(Limits(), root)
+    if child:
+        sys.exit(min(abs(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])), 1))
+    close_doors()
+    lock(Limits())
 
 
 def enter(limits: Limits, root: str) -> int:
@@ -118,8 +131,16 @@ def enter(limits: Limits, root: str) -> int:
     _file_system(root, limits)
     child = os.fork()
     if not child:
-        _must(_LIBC.prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0), "prctl")
+        die_with_parent()
     return child
+
+
+def die_with_parent() -> None:
+    """Have this process killed when the one ends that started it.
+
+    New privileges, as ``enter`` gives them, undo it: call it after that.
+    """
+    _must(_LIBC.prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0), "prctl")
 
 
 def lock(limits: Limits) -> None:
@@ -138,8 +159,8 @@ def lock(limits: Limits) -> None:
 def _limit(limits: Limits) -> None:
     pages = int(Path("/proc/self/statm").read_text().split()[0]) if _has_proc() else 2 << 20
     space = pages * os.sysconf("SC_PAGE_SIZE") + limits.memory
-    if not limits.programs:  # a compiler maps its own size once more
-        resource.setrlimit(resource.RLIMIT_AS, (space, space))
+    space *= 2 if limits.programs else 1  # a compiler maps its own size once more
+    resource.setrlimit(resource.RLIMIT_AS, (space, space))
     seconds = int(limits.seconds) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     resource.setrlimit(resource.RLIMIT_FSIZE, (limits.file_size, limits.file_size))
@@ -155,28 +176,39 @@ def _has_proc() -> bool:
 
 
 def _visible() -> list[str]:
-    """What Python, PyTorch and Triton's compilers need: the installation, and system libraries."""
-    system = ["/usr", "/bin", "/lib", "/lib64", "/lib32", "/sbin", "/etc/ld.so.cache"]
-    paths = {*system, sys.prefix, sys.base_prefix, *sysconfig.get_paths().values()}
+    """What Python, PyTorch and Triton's compilers need: the installation, and system libraries.
+
+    Of ``/usr`` and of Python's own folder only what installations consist of: a class's work, or
+    this project, may stand beside that.
+    """
+    roots = ("", "/usr", "/usr/local", sys.prefix, sys.base_prefix)
+    parts = ("bin", "sbin", "lib", "lib32", "lib64", "libexec", "include", "pyvenv.cfg")
+    paths = {f"{root}/{part}" for root in roots for part in parts}
+    paths |= {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    paths |= {p for p in sys.path if p.endswith(_PACKAGES)}  # a user's own among them
+    paths |= {"/etc/ld.so.cache"}
     paths |= {f"/dev/{name}" for name in ("null", "zero", "urandom", "random")}
     real = sorted({os.path.realpath(p) for p in paths if os.path.exists(p)})
     return [p for p in real if not any(p != q and Path(p).is_relative_to(q) for q in real)]
 
 
-def _hidden() -> list[str]:
-    """The project, where it is installed among other packages: it holds the answers."""
-    folders = {p for p in sys.path if p.endswith(("site-packages", "dist-packages"))}
-    return [f"{p}/{name}" for p in folders for name in ("minift", "kernels") if _is_dir(p, name)]
+_PACKAGES = ("site-packages", "dist-packages")
 
 
-def _is_dir(folder: str, name: str) -> bool:
-    return os.path.isdir(os.path.join(folder, name))
+def _hidden(root: str) -> list[str]:
+    """The project, where it is among what is visible under ``root``: it holds the answers."""
+    project = os.path.realpath(Path(__file__).parents[3])
+    folders = {project, *(os.path.realpath(p) for p in sys.path if p.endswith(_PACKAGES))}
+    paths = {f"{p}/{name}" for p in folders for name in ("minift", "kernels")}
+    paths |= {f"{project}/{name}" for name in ("notebooks", "tests", ".git")}
+    return sorted(root + p for p in paths if os.path.isdir(root + p))
 
 
 def _file_system(root: str, limits: Limits) -> None:
-    """Make ``root`` the root: what is visible, read-only, and two small writable folders."""
+    """Make ``root`` the root: what is visible, read-only, in a small writable file system."""
     _mount(None, "/", None, _RECURSIVE | _PRIVATE)
-    _mount("tmpfs", root, "tmpfs", _NO_SETUID | _NO_DEVICES, f"size={4 * limits.file_size}")
+    space = f"size={4 * limits.file_size},nr_inodes={_MAX_FILES}"
+    _mount("tmpfs", root, "tmpfs", _NO_SETUID | _NO_DEVICES, space)
     for path in _visible():
         target = root + path
         if os.path.isdir(path):
@@ -190,8 +222,8 @@ def _file_system(root: str, limits: Limits) -> None:
     for name in ("bin", "sbin", "lib", "lib64", "lib32"):
         if os.path.islink(f"/{name}"):
             os.symlink(os.readlink(f"/{name}"), f"{root}/{name}")
-    for path in _hidden():
-        _mount("tmpfs", root + path, "tmpfs", _READ_ONLY)
+    for path in _hidden(root):
+        _mount("tmpfs", path, "tmpfs", _READ_ONLY)
     for name in ("home", "tmp", "old", "proc"):
         os.makedirs(f"{root}/{name}", exist_ok=True)
     _must(_call("pivot_root", root.encode(), f"{root}/old".encode()), "pivot_root")
@@ -231,22 +263,13 @@ def _filter(limits: Limits) -> None:
     A classic BPF program: 32 bits of opcode, two jumps and a value an instruction.
     """
     arch, numbers = _ARCHES[platform.machine()]
-    load, equal, any_bit, give = 0x20, 0x15, 0x45, 0x06
+    load, equal, give = 0x20, 0x15, 0x06
     refuse, allow, kill = 0x00050000 | errno.EPERM, 0x7FFF0000, 0x80000000
     lines = [(load, 0, 0, 4), (equal, 1, 0, arch), (give, 0, 0, kill), (load, 0, 0, 0)]
     if "fork" in numbers:  # x86_64 has a second set of numbers, from 2**30 on
         lines += [(0x35, 0, 1, 0x40000000), (give, 0, 0, kill)]
-    starting = () if limits.programs else _STARTS_PROCESSES
-    for name in starting:
-        if name == "clone3" and name in numbers:  # its flags cannot be seen: glibc falls back
-            lines += [(equal, 0, 1, numbers[name]), (give, 0, 0, 0x00050000 | errno.ENOSYS)]
-        elif name == "clone":  # threads may be
-            lines += [(equal, 0, 4, numbers[name]), (load, 0, 0, 16)]
-            lines += [(any_bit, 0, 1, _THREAD), (give, 0, 0, allow), (give, 0, 0, refuse)]
-        elif name in numbers:
-            lines += [(equal, 0, 1, numbers[name]), (give, 0, 0, refuse)]
     for name, number in numbers.items():
-        if name not in _STARTS_PROCESSES and name not in _NOT_REFUSED:
+        if not (limits.programs and name in _STARTS_PROCESSES):
             lines += [(equal, 0, 1, number), (give, 0, 0, refuse)]
     lines.append((give, 0, 0, allow))
     program = b"".join(struct.pack("<HBBI", *line) for line in lines)

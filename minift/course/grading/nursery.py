@@ -7,12 +7,15 @@ and then serves requests on its connection: load this source, call the function 
 It has no oracle, no comparison and no score; what it answers is data.
 """
 
+import __future__
+
 import ast
 import contextlib
 import gc
 import importlib
 import linecache
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -20,20 +23,23 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from minift.course.grading.isolation import Limits, close_doors, enter, lock
+from minift.course.grading.isolation import Limits, close_doors, die_with_parent, enter, lock
 from minift.course.grading.wire import WireError, receive, send, unpack
 
-PLACE = "<submission>"
+PLACE, MODULE = "<submission>", "__submission__"
 MAX_MESSAGE = 500  # characters of an error's message
 
 
 def main(number: int, *modules: str) -> None:
     """Fork for each connection that comes through socket ``number``, until that closes."""
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))  # the caller has limited itself
     for name in ("numpy", *modules):
         importlib.import_module(name)
     torch.set_num_threads(1)
@@ -56,7 +62,13 @@ def _orders(orders: socket.socket, root: str) -> None:
         if not message:
             return
         limits = Limits(**unpack(message))
-        if not os.fork():
+        try:
+            child = os.fork()
+        except OSError as error:
+            with socket.socket(fileno=descriptors[0]) as connection:
+                send(connection, {"failed": str(error)})
+            continue
+        if not child:
             _start(limits, root, orders, descriptors[0])
         os.close(descriptors[0])
 
@@ -79,6 +91,7 @@ def _start(limits: Limits, root: str, orders: socket.socket, descriptor: int) ->
             send(connection, {"failed": str(error)})
             os._exit(1)
         if child:
+            die_with_parent()  # and it with this process: nothing outlives the grading
             send(connection, {"process": child})
             os.write(write, b"go")
             os.close(write)
@@ -148,14 +161,21 @@ class _Learner:
         self.inputs: list[Tensor] = []
         self.outputs: list[Tensor] = []
 
-    def load(self, source: str, function: str) -> dict[str, Any]:
+    def load(self, source: str, function: str, kernel: bool) -> dict[str, Any]:
         """Run the statements one by one: one that fails leaves the others."""
         linecache.cache[PLACE] = (len(source), None, source.splitlines(keepends=True), PLACE)
-        namespace: dict[str, Any] = {"__name__": "__submission__"}
+        module = sys.modules[MODULE] = ModuleType(MODULE)  # where dataclasses look up annotations
+        namespace: dict[str, Any] = vars(module)
+        if kernel:
+            from minift.course.grading.vetting import builtins_of_kernels
+
+            namespace["__builtins__"] = builtins_of_kernels()
         failed: dict[str, str] = {}
+        flags = 0
         for statement in ast.parse(source).body:
+            flags |= _future(statement)
             try:
-                exec(compile(ast.Module([statement], []), PLACE, "exec"), namespace)
+                exec(compile(ast.Module([statement], []), PLACE, "exec", flags), namespace)
             except BaseException as error:
                 failed = failed or describe(error)
         self.function = namespace.get(function)
@@ -195,6 +215,14 @@ class _Learner:
         except TritonError as error:
             return {"refused": str(error)[-MAX_MESSAGE:]}
         return {"compiled": True}
+
+
+def _future(statement: ast.stmt) -> int:
+    """The compiler's flags for ``from __future__ import``: they hold for all that follows."""
+    if not (isinstance(statement, ast.ImportFrom) and statement.module == "__future__"):
+        return 0
+    features = (getattr(__future__, alias.name, None) for alias in statement.names)
+    return sum(getattr(feature, "compiler_flag", 0) for feature in features)
 
 
 def tensors_in(value: Any) -> list[Tensor]:

@@ -17,8 +17,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -31,10 +31,15 @@ from minift.course.grading.sources import Answer
 from minift.course.grading.wire import WireError, pack, receive, send
 
 START_LIMIT = 60.0  # seconds that Python and PyTorch may take to load
+LONGEST = 600  # characters of a text from over there that are kept
 
 
 class SessionEnded(BaseException):
     """The isolated process is gone; the message says why. No check may catch it as an error."""
+
+
+class NoSession(RuntimeError):
+    """No process could be started: that is nobody's answer's fault."""
 
 
 class Nursery:
@@ -61,19 +66,27 @@ class Nursery:
 
         Raises:
             SessionEnded: the code ended its process or took too long.
-            OSError: this system cannot isolate (see ``isolation.why_not``).
+            NoSession: this system cannot isolate (see ``isolation.why_not``).
         """
-        connection = Connection(self._fork(answer.jit, limits), limits.seconds)
-        try:
-            yield RemoteFunction(connection, answer)
-        finally:
-            connection.end()
+        with contextlib.ExitStack() as open_ones:
+
+            def connect(limits: Limits) -> Connection:
+                try:
+                    connection = Connection(self._fork(answer.jit, limits), limits.seconds)
+                except NoSession:  # short of memory, for a moment: once more
+                    connection = Connection(self._fork(answer.jit, limits), limits.seconds)
+                open_ones.callback(connection.end)
+                return connection
+
+            yield RemoteFunction(connect, answer, limits)
 
     def _fork(self, kernel: bool, limits: Limits) -> socket.socket:
+        if kernel in self._started and self._started[kernel][0].poll() is not None:
+            self._started.pop(kernel)[1].close()  # something ended it: the next begins anew
         if kernel not in self._started:
             self._started[kernel] = _start(kernel)
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, contextlib.suppress(OSError):  # it has just died: then no answer comes
             message = pack(asdict(limits))
             socket.send_fds(self._started[kernel][1], [message], [theirs.fileno()])
         return ours
@@ -81,11 +94,12 @@ class Nursery:
 
 def _start(kernel: bool) -> tuple[subprocess.Popen[bytes], socket.socket]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    modules = ["minift.course.grading.launching", "kernels.lab.compiler"] if kernel else []
-    command = [sys.executable, "-m", "minift.course.grading.nursery", str(theirs.fileno())]
+    package = __package__
+    modules = [f"{package}.launching", f"{package}.vetting", "kernels.lab.compiler"]
+    command = [sys.executable, "-m", f"{package}.nursery", str(theirs.fileno())]
     with theirs:
         process = subprocess.Popen(
-            [*command, *modules],
+            [*command, *(modules if kernel else [])],
             env={**steady(), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
@@ -99,13 +113,19 @@ class Connection:
     """Questions and answers, within the time that is left."""
 
     def __init__(self, connection: socket.socket, seconds: float) -> None:
-        self.connection, self.process, self.seconds = connection, 0, seconds
-        connection.settimeout(START_LIMIT)
-        first = self._receive()
+        self.connection, self.process, self.seconds = connection, -1, seconds
+        self.deadline = time.monotonic() + START_LIMIT
+        try:
+            first = self._receive()
+        except SessionEnded:
+            first = {"failed": "its process ended at once"}
         if "failed" in first:
-            raise OSError(f"cannot isolate code on this system: {first['failed']}")
-        self.process = first["process"]
+            connection.close()
+            raise NoSession(f"cannot isolate code on this system: {first['failed']}")
+        with contextlib.suppress(ProcessLookupError):  # it may be over already
+            self.process = os.pidfd_open(first["process"])  # its number may become another's
         self.deadline = time.monotonic() + seconds
+        self.loaded = False
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """The answer to one request.
@@ -126,7 +146,7 @@ class Connection:
 
     def _receive(self) -> Any:
         try:
-            return receive(self.connection)
+            return receive(self.connection, self.deadline)
         except TimeoutError:
             raise SessionEnded(f"no answer in {self.seconds:g} s; an endless loop?") from None
         except WireError as error:
@@ -139,9 +159,10 @@ class Connection:
 
     def end(self) -> None:
         """Kill the process: all that it started goes with it."""
-        if self.process:
-            with contextlib.suppress(OSError):
-                os.kill(self.process, signal.SIGKILL)
+        if self.process >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.process, signal.SIGKILL)
+            os.close(self.process)
         self.connection.close()
 
 
@@ -153,11 +174,16 @@ class RemoteFunction:
             they run.
     """
 
-    def __init__(self, connection: Connection, answer: Answer) -> None:
-        self.connection, self.answer = connection, answer
-        self.__name__, self.__signature__ = answer.function, answer.signature
-        self.source_text = ast.unparse(answer.definition) + "\n"
-        self._loaded = False
+    def __init__(
+        self, connect: Callable[[Limits], Connection], answer: Answer, limits: Limits
+    ) -> None:
+        self.connect, self.answer, self.limits = connect, answer, limits
+        self.connection = connect(limits)
+        self.compiler: Connection | None = None
+        self.__name__ = answer.function
+        if answer.signature is not None:
+            self.__signature__ = answer.signature
+            self.source_text = ast.unparse(answer.definition) + "\n"
 
     @property
     def is_kernel(self) -> bool:
@@ -167,7 +193,7 @@ class RemoteFunction:
     @property
     def arg_names(self) -> list[str]:
         """Of a kernel."""
-        return list(self.__signature__.parameters)
+        return list(self.__signature__.parameters) if self.answer.signature else []
 
     def __call__(self, *arguments: Any) -> Any:
         tracked = [a for a in arguments if isinstance(a, Tensor) and a.requires_grad]
@@ -182,7 +208,11 @@ class RemoteFunction:
         if "value" in answer:
             for mine, after in zip(arguments, answer.get("after", ()), strict=False):
                 _update(mine, after)
-        return answer if "value" in answer else {"value": Strange(str(answer.get("strange")))}
+        return (
+            answer
+            if "value" in answer
+            else {"value": Strange(str(answer.get("strange"))[:LONGEST])}
+        )
 
     def launched(self, programs: int, *rest: Any) -> Any:
         """As ``minift.course.launch.launched``: the report of a launch, the tensors changed."""
@@ -197,14 +227,19 @@ class RemoteFunction:
     def compiled_for(self, *arguments: Any, arch: str, **constants: Any) -> None:
         """Compile it, for what the compiler says.
 
+        A compiler starts programs, so it has a process of its own, in which no kernel runs.
+
         Raises:
             TritonError: it refuses.
         """
         from triton.errors import TritonError
 
-        found = self.ask(do="compile", arguments=list(arguments), constants=constants, arch=arch)
+        if self.compiler is None:
+            self.compiler = self.connect(replace(self.limits, programs=True))
+        request = {"arguments": list(arguments), "constants": constants, "arch": arch}
+        found = self._ask(self.compiler, {"do": "compile", **request})
         if "refused" in found:
-            raise TritonError(found["refused"])
+            raise TritonError(str(found["refused"]))
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """One answer, the learner's code having been loaded.
@@ -212,14 +247,16 @@ class RemoteFunction:
         Raises:
             Exception: of the type that the learner's code raised, where that is built in.
         """
-        if not self._loaded:
-            self._loaded = True
-            found = self.connection.ask(
-                {"do": "load", "source": self.answer.source, "function": self.answer.function}
-            )
+        return self._ask(self.connection, request)
+
+    def _ask(self, connection: Connection, request: dict[str, Any]) -> dict[str, Any]:
+        if not connection.loaded:
+            connection.loaded = True
+            own = {"source": self.answer.source, "function": self.answer.function}
+            found = connection.ask({"do": "load", **own, "kernel": self.is_kernel})
             if found != {"loaded": True}:
                 raise _as_error(found)
-        answer = self.connection.ask(request)
+        answer = connection.ask(request)
         if "error" in answer:
             raise _as_error(answer)
         return answer
@@ -284,12 +321,16 @@ def _as_error(answer: dict[str, Any]) -> Exception:
     """The learner's exception: a built-in one as itself, another by its name."""
     if "error" not in answer:
         return NameError("the function is gone when the file has run")
-    name, message = str(answer["error"]), str(answer.get("message", ""))
+    name, message, line = (
+        str(answer.get(key, ""))[:LONGEST] for key in ("error", "message", "line")
+    )
     known = getattr(builtins, name, None)
     ordinary = isinstance(known, type) and issubclass(known, Exception)
+    error: Any
     try:
-        error = known(message) if ordinary else type(name, (Exception,), {})(message)
+        kind: Any = known if ordinary else type(name, (Exception,), {})
+        error = kind(message)
     except (TypeError, ValueError):  # UnicodeDecodeError wants five arguments
         error = RuntimeError(f"{name}: {message}")
-    error.learners_line = str(answer.get("line", ""))  # type: ignore[attr-defined]
+    error.learners_line = line
     return error

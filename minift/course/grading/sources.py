@@ -9,16 +9,20 @@ that its answers take, and a cell that fails on another machine does no harm.
 import ast
 import json
 import os
+import re
 import stat
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from inspect import Parameter, Signature
 from pathlib import Path
+from tokenize import TokenError
 
 from minift.errors import InputError
 from minift.files import decode_text
 
 MAX_BYTES = 20 << 20  # of a submitted file: notebooks hold figures
+MAX_CODE = 500_000  # characters of code in it: as a syntax tree it takes 1,000 times as much
 SUFFIXES = (".py", ".ipynb")
 
 
@@ -29,18 +33,20 @@ class Answer:
     Attributes:
         function: its name.
         source: the statements that it needs, its own definition last of its name.
-        definition: its own definition.
+        definition: its own definition; another statement where it is bound by no ``def``.
         jit: whether ``@triton.jit`` stands above it.
     """
 
     function: str
     source: str
-    definition: ast.FunctionDef
+    definition: ast.stmt
     jit: bool
 
     @property
-    def signature(self) -> Signature:
+    def signature(self) -> Signature | None:
         """The parameters, without default values and annotations: those would have to be run."""
+        if not isinstance(self.definition, ast.FunctionDef):
+            return None
         a = self.definition.args
         with_default = len(a.posonlyargs) + len(a.args) - len(a.defaults)
         found = [
@@ -66,12 +72,33 @@ def answers(path: Path, functions: set[str]) -> dict[str, Answer]:
     Raises:
         InputError: the file is no regular file, too large, no text, no notebook or no Python.
     """
-    statements = [s for text in pieces(path) for s in _parsed(path, text)]
-    found = {s.name: s for s in statements if isinstance(s, ast.FunctionDef)}
-    return {
-        name: Answer(name, _needed(name, statements), found[name], is_kernel(found[name]))
-        for name in sorted(functions & found.keys())
-    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        statements = [s for text in pieces(path) for s in _parsed(path, text)]
+    places = {name: _place(name, statements) for name in sorted(functions)}
+    try:
+        return {n: _answer(n, statements, i) for n, i in places.items() if i is not None}
+    except RecursionError:
+        raise InputError(f"{path}: an expression in it is nested too deeply") from None
+
+
+def _place(function: str, statements: list[ast.stmt]) -> int | None:
+    """Which statement is the answer: the last ``def``, else the last that gives it a value."""
+    defined = [i for i, s in enumerate(statements) if _defines(s, function)]
+    bound = [
+        i
+        for i, s in enumerate(statements)
+        if not defined and not isinstance(s, _IMPORTS) and function in _stored(s)
+    ]
+    return max(defined or bound, default=None)
+
+
+def _answer(function: str, statements: list[ast.stmt], place: int) -> Answer:
+    definition = statements[place]
+    inside = [s for s in ast.walk(definition) if isinstance(s, ast.FunctionDef)]
+    own = next((s for s in reversed(inside) if s.name == function), definition)
+    jit = isinstance(own, ast.FunctionDef) and is_kernel(own)
+    return Answer(function, _needed(function, statements, place), own, jit)
 
 
 def is_kernel(definition: ast.FunctionDef) -> bool:
@@ -94,14 +121,22 @@ def pieces(path: Path) -> list[str]:
     text = _read(path)
     if not text.strip():
         raise InputError(f"{path}: the file is empty")
-    if path.suffix == ".py":
-        return [text]
+    found = [text] if path.suffix == ".py" else _cells(path, text)
+    if (size := sum(map(len, found))) > MAX_CODE:
+        raise InputError(f"{path}: {size:,} characters of code; at most {MAX_CODE:,} are read")
+    return found
+
+
+def _cells(path: Path, text: str) -> list[str]:
     try:
         cells = json.loads(text)["cells"]
         code = [cell["source"] for cell in cells if cell["cell_type"] == "code"]
-        return ["".join(source) for source in code]
+        return [_WRAPPER.sub("", "".join(source)) for source in code]
     except (ValueError, LookupError, TypeError, RecursionError):
         raise InputError(f"{path}: not a notebook; right would be Jupyter's JSON") from None
+
+
+_WRAPPER = re.compile(r"\A\s*%%(time|capture|prun)\b.*\n?")  # what follows runs as it stands
 
 
 def _read(path: Path) -> str:
@@ -129,38 +164,37 @@ def _parsed(path: Path, text: str) -> list[ast.stmt]:
 
         try:
             return ast.parse(TransformerManager().transform_cell(text)).body
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
+        except (SyntaxError, ValueError, LookupError, RuntimeError, TokenError, MemoryError):
             return []
     try:
         return ast.parse(text).body
     except SyntaxError as error:
-        where = f"line {error.lineno}: {error.msg}"
+        where = f"line {error.lineno}: {error.msg}" if error.lineno else error.msg
         raise InputError(f"{path}: not Python that can be read ({where})") from None
     except (ValueError, RecursionError, MemoryError) as error:
-        raise InputError(f"{path}: not Python that can be read ({error})") from None
+        why = str(error) or "nested too deeply"
+        raise InputError(f"{path}: not Python that can be read ({why})") from None
 
 
 # ---- what a function needs
 
 
-def _needed(function: str, statements: list[ast.stmt]) -> str:
+def _needed(function: str, statements: list[ast.stmt], place: int) -> str:
     """The statements, in their order, that bind a name on which the function depends.
 
-    Of the answer itself only the last definition counts.
+    Of the answer itself only the statement at ``place`` counts.
     """
-    binds = [set(_bound(s)) for s in statements]
-    last = max(i for i, s in enumerate(statements) if _defines(s, function))
-    chosen, wanted = {last}, set(_used(statements[last]))
-    while True:
-        more = {
-            i
-            for i, names in enumerate(binds)
-            if names & wanted and i not in chosen and not _defines(statements[i], function)
-        }
-        if not more:
-            break
+    binders: dict[str, list[int]] = {}
+    for i, statement in enumerate(statements):
+        for name in set(_bound(statement)) if not _defines(statement, function) else ():
+            binders.setdefault(name, []).append(i)
+    chosen = {place, *binders.pop("*", [])}
+    new = list(chosen)
+    while new:
+        wanted = set(_used(statements[new.pop()])) & binders.keys()
+        more = {i for name in wanted for i in binders.pop(name)} - chosen
         chosen |= more
-        wanted = wanted.union(*(_used(statements[i]) for i in more))
+        new += more
     return "\n\n".join(ast.unparse(statements[i]) for i in sorted(chosen)) + "\n"
 
 
@@ -174,17 +208,39 @@ def _used(statement: ast.stmt) -> Iterator[str]:
             yield node.id
 
 
-def _bound(statement: ast.stmt) -> Iterator[str]:
-    """Names that a statement gives a value, or an attribute of which it does."""
-    if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+_IMPORTS = (ast.Import, ast.ImportFrom)
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_FILLING = {"add", "append", "extend", "insert", "setdefault", "update"}  # methods of containers
+
+
+def _stored(statement: ast.stmt) -> Iterator[str]:
+    """Names that a statement gives a value."""
+    if isinstance(statement, _DEFINITIONS):
         yield statement.name
         return
     for node in ast.walk(statement):
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            yield from (alias.asname or alias.name.partition(".")[0] for alias in node.names)
+        if isinstance(node, _DEFINITIONS):
+            yield node.name
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id
-        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            yield node.name
+
+
+def _bound(statement: ast.stmt) -> Iterator[str]:
+    """Names that a statement imports, gives a value, or changes something of.
+
+    ``*`` stands for every name: ``from torch import *``, and what is said to the compiler.
+    """
+    yield from _stored(statement)
+    if isinstance(statement, _DEFINITIONS):
+        return
+    for node in ast.walk(statement):
+        if isinstance(node, _IMPORTS):
+            yield from (alias.asname or alias.name.partition(".")[0] for alias in node.names)
+            if isinstance(node, ast.ImportFrom) and node.module == "__future__":
+                yield "*"
         elif isinstance(node, (ast.Attribute, ast.Subscript)) and isinstance(node.ctx, ast.Store):
             yield from _used(ast.Expr(node.value))
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            method = node.value.func
+            if isinstance(method, ast.Attribute) and method.attr in _FILLING:
+                yield from _used(ast.Expr(method.value))

@@ -8,7 +8,10 @@ but its own variables, ``triton`` and ``triton.language``, and a few built-in fu
 
 import ast
 import builtins
+import math
 from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
 
 import triton.language as tl
 
@@ -23,16 +26,25 @@ IMPORTS = {  # each with the name it gives
     "import triton.language as tl": "tl",
     "from triton import language as tl": "tl",
     "from triton import jit": "jit",
+    "import triton.language": "triton",
+    "import math": "math",  # for constants, such as tl.constexpr(math.log2(math.e))
 }
 TRITON = {"jit", "cdiv", "next_power_of_2", "language"}
-LANGUAGE = {
-    name
-    for name, value in vars(tl).items()
-    if not name.startswith("_") and type(value).__name__ != "module"
-}
+
+
+def _functions(module: ModuleType) -> set[str]:
+    """The public names of a module that are no modules themselves."""
+    found = {name for name, value in vars(module).items() if not isinstance(value, ModuleType)}
+    return {name for name in found if not name.startswith("_")}
+
+
+# without what takes an object of the interpreter, or text for the assembler
+LANGUAGE = _functions(tl) - {"tensor", "tensor_descriptor", "inline_asm_elementwise"}
+MATH = _functions(math)
 # what may be looked up on a value: a tensor's own methods and facts, and a dtype's
 METHODS = {name for kind in (tl.tensor, tl.dtype) for name in dir(kind) if name[0] != "_"}
-METHODS |= {"dtype", "shape", "element_ty", "value", "primitive_bitwidth"}
+METHODS |= {"dtype", "shape", "type", "element_ty", "value", "primitive_bitwidth"}
+METHODS -= {"to_ir"}
 
 
 def vetted(source: str) -> tuple[str, str | None]:
@@ -54,6 +66,17 @@ def vetted(source: str) -> tuple[str, str | None]:
     return "\n\n".join(kept) + "\n", None
 
 
+def builtins_of_kernels() -> dict[str, Any]:
+    """What a kernel's module has for built-ins: a name that slipped through finds nothing."""
+
+    def import_(name: str, *rest: Any) -> Any:
+        if name.partition(".")[0] not in ("triton", "math"):
+            raise ImportError(f"a kernel cannot import {name}")
+        return __import__(name, *rest)
+
+    return {name: getattr(builtins, name) for name in BUILTINS} | {"__import__": import_}
+
+
 def _one_by_one(statement: ast.Import | ast.ImportFrom) -> Iterator[str]:
     for alias in statement.names:
         if isinstance(statement, ast.ImportFrom):
@@ -65,57 +88,75 @@ def _one_by_one(statement: ast.Import | ast.ImportFrom) -> Iterator[str]:
 def _objection(statement: ast.stmt, known: set[str]) -> str | None:
     """Of one top-level statement; what it defines is added to ``known``."""
     if isinstance(statement, ast.FunctionDef):
-        known.add(statement.name)
         if not is_kernel(statement):
             return f"`{statement.name}`, a function without @triton.jit"
-        return next(_objections(statement, known), None)
+        known.add(statement.name)
+        return next(_in_kernel(statement, known), None)
     if isinstance(statement, (ast.Assign, ast.AnnAssign)) and statement.value is not None:
         targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
         names = [t.id for t in targets if isinstance(t, ast.Name)]
-        if len(names) == len(targets) and not known & set(names):
-            found = next(_objections(statement.value, known), None)
+        free = not any(name in known or name.startswith("__") for name in names)
+        if len(names) == len(targets) and free:
+            written = [statement.value, *filter(None, [getattr(statement, "annotation", None)])]
+            found = next((o for tree in written for o in _objections(tree, known)), None)
             known.update(names)
             return found
     return f"`{ast.unparse(statement).splitlines()[0]}`, neither a kernel nor a constant"
 
 
+def _in_kernel(kernel: ast.FunctionDef, known: set[str]) -> Iterator[str]:
+    """What stands around the body is evaluated outside, where the kernel's variables are not."""
+    for tree in [kernel.args, *kernel.decorator_list, *filter(None, [kernel.returns])]:
+        yield from _objections(tree, known)
+    names = {n.id for n in ast.walk(kernel) if isinstance(n, ast.Name) and _is_store(n)}
+    names |= {n.arg for n in ast.walk(kernel) if isinstance(n, ast.arg)}
+    for name in sorted((names | {kernel.name}) & set(IMPORTS.values())):
+        yield f"`{name}`, given another meaning"
+    for statement in kernel.body:
+        yield from _objections(statement, known | names)
+
+
 def _objections(tree: ast.AST, known: set[str]) -> Iterator[str]:
-    local = known | {n.id for n in ast.walk(tree) if _is_store(n)}
-    local |= {a.arg for n in ast.walk(tree) if isinstance(n, ast.arguments) for a in _all(n)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and node.id not in local:
-            kind = "a built-in function" if hasattr(builtins, node.id) else "a name from outside"
-            yield f"`{node.id}`, {kind}"
+        if isinstance(node, (ast.Name, ast.arg)):
+            yield from _name(node, known)
         elif isinstance(node, ast.Attribute) and (problem := _attribute(node)):
             yield problem
         elif isinstance(node, _REFUSED):
             yield f"a {type(node).__name__.lower()} statement or expression"
 
 
+def _name(node: ast.Name | ast.arg, known: set[str]) -> Iterator[str]:
+    name = node.id if isinstance(node, ast.Name) else node.arg
+    if name.startswith("__"):
+        yield f"`{name}`, a name of Python's own"
+    elif isinstance(node, ast.Name) and name not in known:
+        kind = "a built-in function" if hasattr(builtins, name) else "a name from outside"
+        yield f"`{name}`, {kind}"
+
+
+# Whatever opens a scope of its own would make names local that are not so in the kernel.
 _REFUSED = (
-    ast.Import, ast.ImportFrom, ast.ClassDef, ast.AsyncFunctionDef, ast.Lambda, ast.Global,
-    ast.Nonlocal, ast.Try, ast.With, ast.Await, ast.Yield, ast.YieldFrom, ast.Delete, ast.Match,
-    ast.TryStar,
+    ast.Import, ast.ImportFrom, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda,
+    ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.Global, ast.Nonlocal, ast.Try,
+    ast.TryStar, ast.With, ast.Await, ast.Yield, ast.YieldFrom, ast.Delete, ast.Match,
 )  # fmt: skip
 
 
 def _attribute(node: ast.Attribute) -> str | None:
     """``tl.load`` and ``x.to`` may be; modules inside of tl, private names and new names not."""
     owner, written = ast.unparse(node.value), ast.unparse(node)
-    if isinstance(node.ctx, ast.Store) or node.attr.startswith("_"):
-        return f"`{written}`"
-    if owner == "triton":
-        return None if node.attr in TRITON else f"`{written}`"
-    if owner in ("tl", "triton.language"):
-        return None if node.attr in LANGUAGE | {"math"} else f"`{written}`"
-    if owner in ("tl.math", "triton.language.math"):
-        return None if callable(getattr(tl.math, node.attr, None)) else f"`{written}`"
-    return None if node.attr in METHODS else f"`{written}`"
+    allowed = {
+        "triton": TRITON,
+        "math": MATH,
+        "tl": LANGUAGE | {"math"},
+        "triton.language": LANGUAGE | {"math"},
+        "tl.math": _functions(tl.math),
+        "triton.language.math": _functions(tl.math),
+    }.get(owner, METHODS)
+    stored = isinstance(node.ctx, ast.Store)
+    return f"`{written}`" if stored or node.attr not in allowed else None
 
 
-def _is_store(node: ast.AST) -> bool:
-    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-
-
-def _all(arguments: ast.arguments) -> list[ast.arg]:
-    return [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+def _is_store(node: ast.Name) -> bool:
+    return isinstance(node.ctx, ast.Store)

@@ -9,18 +9,30 @@ import json
 import math
 import socket
 import struct
+import time
 from collections.abc import Callable
+from numbers import Integral, Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
 MAX_BYTES = 64 << 20  # of one message
+MAX_HEADER = 2 << 20  # of everything but tensors: as Python objects it takes 30 times as much
 MAX_DEPTH = 20
+MAX_DIMENSIONS = 16
 _HEAD = struct.Struct("<II")  # bytes of the header and of the tensors
 
 
-_MALFORMED = (ValueError, LookupError, TypeError, AttributeError, struct.error, RuntimeError)
+_MALFORMED = (
+    ValueError, LookupError, TypeError, AttributeError, StopIteration, struct.error, RuntimeError,
+    ArithmeticError, MemoryError,
+)  # fmt: skip
+DTYPES = {
+    name: dtype
+    for name, dtype in vars(torch).items()
+    if isinstance(dtype, torch.dtype) and not name.startswith(("q", "bits"))
+}
 
 
 class WireError(ValueError):
@@ -34,8 +46,13 @@ def pack(value: Any) -> bytes:
         WireError: it holds something else than plain values, or is too large.
     """
     tensors: list[bytes] = []
-    header = json.dumps(_encode(value, tensors, 0)).encode()
+    try:
+        header = json.dumps(_encode(value, tensors, 0)).encode()
+    except RuntimeError as error:  # a tensor whose memory cannot be had
+        raise WireError(f"a result that cannot be read: {error}") from None
     size = sum(map(len, tensors))
+    if len(header) > MAX_HEADER:
+        raise WireError(f"a result of {len(header) / 2**20:.0f} MB besides tensors; at most 2")
     if len(header) + size > MAX_BYTES:
         raise WireError(f"a result of {(len(header) + size) / 2**20:.0f} MB; at most 64 are taken")
     return b"".join([_HEAD.pack(len(header), size), header, *tensors])
@@ -48,16 +65,19 @@ def _encode(value: Any, tensors: list[bytes], depth: int) -> Any:
         return _encode_tensor(value, tensors)
     if isinstance(value, torch.dtype):
         return {"dtype": str(value).removeprefix("torch.")}
-    if isinstance(value, float) and not math.isfinite(value):
+    if type(value) is float and not math.isfinite(value):
         return {"float": repr(value)}
     if value is None or type(value) in (bool, int, float, str):
         return value
-    if type(value) in (list, tuple):
+    if isinstance(value, (list, tuple)):
         items = [_encode(item, tensors, depth + 1) for item in value]
-        return items if type(value) is list else {"tuple": items}
+        return items if isinstance(value, list) else {"tuple": items}
     if isinstance(value, dict) and all(type(key) is str for key in value):
         pairs = [[key, _encode(item, tensors, depth + 1)] for key, item in value.items()]
         return {"dict": pairs}
+    if isinstance(value, Real):  # NumPy's numbers, and subclasses of int and float
+        plain = int(value) if isinstance(value, Integral) else float(value)
+        return _encode(plain, tensors, depth)
     raise WireError(f"a {type(value).__name__}, which is no plain value")
 
 
@@ -86,11 +106,13 @@ def unpack(message: bytes) -> Any:
     """
     try:
         header, _ = _HEAD.unpack_from(message)
+        if header > MAX_HEADER:
+            raise WireError("a header of more than 2 MB")
         tree = json.loads(message[_HEAD.size : _HEAD.size + header])
         reader = _Reader(memoryview(message)[_HEAD.size + header :])
         return reader.value(tree, 0)
     except _MALFORMED as error:
-        raise WireError(f"no message: {error}") from None
+        raise WireError(f"no message: {str(error)[:100]}") from None
 
 
 class _Reader:
@@ -102,22 +124,24 @@ class _Reader:
             raise WireError("nested too deeply")
         if isinstance(tree, list):
             return [self.value(item, depth + 1) for item in tree]
+        if isinstance(tree, str):  # half a surrogate pair could not be written to any file
+            return tree.encode(errors="replace").decode()
         if not isinstance(tree, dict):
             return tree
         kinds: dict[str, Callable[[dict[str, Any]], Any]] = {
             "dtype": lambda t: _dtype(t["dtype"]),
             "float": lambda t: float(t["float"]),
             "tuple": lambda t: tuple(self.value(item, depth + 1) for item in t["tuple"]),
-            "dict": lambda t: {str(k): self.value(v, depth + 1) for k, v in t["dict"]},
+            "dict": lambda t: {
+                self.value(str(k), depth): self.value(v, depth + 1) for k, v in t["dict"]
+            },
             "tensor": self._tensor,
-            "elsewhere": lambda t: torch.empty(t["shape"], device="meta"),
+            "elsewhere": lambda t: torch.empty(_shape(t["shape"]), device="meta"),
         }
         return kinds[next(iter(tree))](tree)
 
     def _tensor(self, tree: dict[str, Any]) -> Tensor:
-        dtype, shape, size = _dtype(tree["tensor"]), tree["shape"], tree["bytes"]
-        if math.prod(shape) > MAX_BYTES:  # strides of 0 would make much of little
-            raise WireError(f"a tensor of shape {tuple(shape)}")
+        dtype, shape, size = _dtype(tree["tensor"]), _shape(tree["shape"]), tree["bytes"]
         memory = bytearray(self.memory[self.place : self.place + size])
         self.place += size
         if not memory:
@@ -128,15 +152,24 @@ class _Reader:
         return flat.as_strided(shape, tree["strides"])
 
 
+def _shape(found: Any) -> list[int]:
+    """A shape of a reasonable size: strides of 0 would make much of little."""
+    fine = isinstance(found, list) and len(found) <= MAX_DIMENSIONS
+    if not fine or not all(type(n) is int and 0 <= n <= MAX_BYTES for n in found):
+        raise WireError("a tensor of an impossible shape")
+    if math.prod(found) > MAX_BYTES:
+        raise WireError(f"a tensor of shape {tuple(found)}")
+    return found
+
+
 def _refuse() -> Tensor:
     raise WireError("a tensor without its memory")
 
 
 def _dtype(name: str) -> torch.dtype:
-    found = getattr(torch, name)
-    if not isinstance(found, torch.dtype):
-        raise WireError(f"{name} is no dtype")
-    return found
+    if name not in DTYPES:
+        raise WireError("a dtype that there is not")
+    return DTYPES[name]
 
 
 def send(connection: socket.socket, value: Any) -> None:
@@ -144,23 +177,26 @@ def send(connection: socket.socket, value: Any) -> None:
     connection.sendall(pack(value))
 
 
-def receive(connection: socket.socket) -> Any:
-    """The next value.
+def receive(connection: socket.socket, deadline: float | None = None) -> Any:
+    """The next value, which has to be here in full at ``deadline`` (of ``time.monotonic``).
 
     Raises:
         WireError: what came is no message, or is larger than ``MAX_BYTES``.
         EOFError: the other side has gone.
+        TimeoutError: it did not come.
     """
-    head = _exactly(connection, _HEAD.size)
+    head = _exactly(connection, _HEAD.size, deadline)
     header, size = _HEAD.unpack(head)
     if header + size > MAX_BYTES:
         raise WireError("a result of more than 64 MB")
-    return unpack(head + _exactly(connection, header + size))
+    return unpack(head + _exactly(connection, header + size, deadline))
 
 
-def _exactly(connection: socket.socket, size: int) -> bytes:
+def _exactly(connection: socket.socket, size: int, deadline: float | None) -> bytes:
     parts = bytearray()
     while len(parts) < size:
+        if deadline is not None:  # for all parts together: one byte a second is no answer
+            connection.settimeout(max(deadline - time.monotonic(), 0.001))
         part = connection.recv(min(size - len(parts), 1 << 20))
         if not part:
             raise EOFError("the other side has gone")
