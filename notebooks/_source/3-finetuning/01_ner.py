@@ -144,6 +144,13 @@ check("ner.entities", entities)
 # their *forms* come from people: 210 templates with slots, written by hand. The slots are filled
 # with made-up names, cities and numbers. Who fills a slot knows the answer, so the tags come for
 # free.
+#
+# To train within half a minute, we take four types of entities and the templates of at most 12
+# words. (The whole set has 17 types; `python -m minift demo` trains on it.) The *templates* are
+# dealt into three groups: training, validation and test.
+#
+# Each training template is then filled seven times or more; those with a rare type so often that
+# there are about 42 entities of it. The other templates are filled five times.
 
 # %%
 template = pii.parse_template("Hi, I'm {{person}}. My card {{credit_card_number}} is lost!")
@@ -151,14 +158,6 @@ values = Values(seed=0)
 filled = pii.fill(template, values)
 for word, tag in zip(filled.words, filled.tags, strict=True):
     print(f"{word:<21}{tag}")
-
-# %% [markdown]
-# To train within half a minute, we take four types of entities and the templates of at most 12
-# words. (The whole set has 17 types; `python -m minift demo` trains on it.) The *templates* are
-# dealt into three groups: training, validation and test.
-#
-# Each training template is then filled seven times or more; those with a rare type so often that
-# there are about 42 entities of it. The other templates are filled five times.
 
 # %%
 chosen = tuple(
@@ -189,6 +188,7 @@ print("tags → entities → the same tags:", tags_again == [list(s.tags) for s 
 #
 # The usual way is to shuffle all sentences and cut off some of them for the test. What would that
 # measure here? Put the type back in the place of each entity, and a sentence shows its form.
+# A tagger that knows such forms by heart, and nothing else, is the test of a split.
 
 
 # %%
@@ -201,13 +201,10 @@ def form_of(sentence) -> str:
 
 form_of(filled)
 
-# %% [markdown]
-# Now a tagger that knows forms by heart, and nothing else. If a sentence fits a form that it has
-# seen, it copies the tags, else it says O. It has no idea of names, numbers or language.
-
 
 # %%
 def by_heart(forms: set[str], words) -> list[str]:
+    """Copies the tags of a form that it has seen; else says O. It has no idea of language."""
     text, spans = " ".join(words), []
     for form in sorted(forms, key=len, reverse=True):
         if match := re.fullmatch(re.sub(r"<\w+>", "(.+)", re.escape(form)), text):
@@ -427,11 +424,8 @@ sings = -math.log(math.exp(1) / (math.exp(1) + math.exp(0) + math.exp(0)))
 print(f"by hand: ({zo:.4f} + {sings:.4f}) / 2 = {(zo + sings) / 2:.4f}")
 print(f"PyTorch: {F.cross_entropy(three, torch.tensor([1, -100, 0])).item():.4f}")
 
-# %% [markdown]
-# The same formula on the real batch: against our model's loss, and against Hugging Face's
-# `BertForTokenClassification` with the same weights.
-
 # %%
+# the same formula on the real batch, against our loss and that of BertForTokenClassification
 theirs = minift.to_hf(model)
 labelled = batch["labels"] != -100
 log_p = z.log_softmax(-1)[labelled]  # (n, 9)
