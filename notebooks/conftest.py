@@ -21,7 +21,7 @@ try:
 except ImportError:  # without nbval there are no notebooks to run
     RunningKernel = None
 
-CUT = "__import__('minift.course.lessons.offline').course.offline.cut_network()"
+CUT = "__import__('minift.course.lessons.offline').course.lessons.offline.cut_network()"
 
 
 def execute_cell_input(self, cell_input, allow_stdin=None):

@@ -124,10 +124,10 @@ def _axes(ax: Axes) -> Iterable[str]:
 def _image(image: Any) -> str:
     array = np.asarray(image.get_array())
     size = " × ".join(map(str, array.shape[:2]))
-    coloured = array.ndim == 3
-    return (
-        f"  coloured squares, {size}" if coloured else f"  image of {size}, values {_range(array)}"
-    )
+    if array.ndim == 2:
+        return f"  image of {size}, values {_range(array)}"
+    colours = np.unique(array.reshape(-1, array.shape[2]), axis=0)
+    return f"  coloured squares, {size}, {_count(len(colours), 'colour')}"
 
 
 def _lines(ax: Axes) -> Iterable[str]:

@@ -52,7 +52,7 @@ def test_what_is_drawn_beside_the_data(axes):
     ax.fill_between([0, 1], 0, 1)
     drawn = ax.imshow(np.zeros((4, 5, 3)))
     assert describe(fig).splitlines()[1:] == [
-        "  coloured squares, 4 × 5",
+        "  coloured squares, 4 × 5, 1 colour",
         "  line across 'limit' at y = 0.25",
         "  line upright at x = 3",
     ]

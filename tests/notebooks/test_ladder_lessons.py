@@ -121,9 +121,10 @@ HOLDS = {
     "places": ("03_matmul", goes_in_groups),
     "order": ("03_matmul", reads_the_order_off_the_trace),
 }
+LOAD = "row * n + j, mask=j < n, "
 BUGS = [
-    ("sum_rows", "other=0.0).to(tl.float32)", "other=1.0).to(tl.float32)"),
-    ("sum_rows", "other=0.0).to(tl.float32)", "other=0.0)"),
+    ("sum_rows", f"{LOAD}other=0.0).to(tl.float32)", f"{LOAD}other=1.0).to(tl.float32)"),
+    ("sum_rows", f"{LOAD}other=0.0).to(tl.float32)", f"{LOAD}other=0.0)"),
     ("sum_rows", "row * n + j, mask=j < n, other=0.0", "row + j, mask=j < n, other=0.0"),
     ("softmax_by_formula", "p / tl.sum(p, 0), mask=j < n", "p / tl.max(p, 0), mask=j < n"),
     ("softmax_by_formula", "p / tl.sum(p, 0), mask=j < n", "p / tl.sum(p, 0)"),

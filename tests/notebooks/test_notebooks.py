@@ -63,17 +63,21 @@ def test_the_readme_has_the_table_of_notebooks():
     )
 
 
-def test_a_row_has_title_first_sentence_and_minutes():
+def test_a_row_has_title_what_it_is_about_and_minutes():
     lines = overview.table().splitlines()
     assert len(lines) == 2 + len(SOURCES)
     assert lines[2] == (
         "| [00 Start here](notebooks/00_start_here.ipynb) | A language model scores what could "
         "come next; the smallest one counts pairs of words. | 20 min |"
     )
+    assert lines[3] == (
+        "| [1-transformer/01 Attention](notebooks/1-transformer/01_attention.ipynb) | "
+        "from one dot product to a layer of a real model | 90 min |"
+    )
     for line in lines[2:]:
         _, link, sentence, minutes, _ = re.split(r"(?<!\\)\|", line)
         assert (FOLDER.parent / re.search(r"\]\((.*)\)", link)[1]).exists()
-        assert re.search(r"\w.*\.$", sentence.strip()), line
+        assert re.search(r"\w{4}", sentence), line
         assert re.fullmatch(r" \d+ min ", minutes)
 
 
