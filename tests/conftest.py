@@ -1,4 +1,7 @@
-"""Before any test module imports PyTorch: one BLAS thread, no downloads, for children too."""
+"""Before any test module imports PyTorch: one BLAS thread, no downloads, for children too.
+
+And what takes minutes runs only when it is asked for.
+"""
 
 from pathlib import Path
 
@@ -9,12 +12,28 @@ from minift.course.lessons.offline import cut_network
 
 make_steady()
 
+ON_REQUEST = {
+    "mutants": "every seeded bug of the kernels, and the kill table; run with -m mutants",
+    "shipped": "every shipped configuration, compiled; run with -m shipped",
+    "released": "every seeded mistake in the students' edition; run with -m released",
+}
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Fetch the assets once, in the process that starts the others; then there is no network."""
+    for name, meaning in ON_REQUEST.items():
+        config.addinivalue_line("markers", f"{name}: {meaning}")
     if not hasattr(config, "workerinput"):
         fetch_assets()
     cut_network()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What takes minutes runs only when it is asked for."""
+    asleep = [name for name in ON_REQUEST if name not in config.option.markexpr]
+    left_out = [item for item in items if any(map(item.get_closest_marker, asleep))]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if not any(map(item.get_closest_marker, asleep))]
 
 
 @pytest.fixture(scope="session")

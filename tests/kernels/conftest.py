@@ -8,25 +8,6 @@ import pytest
 collect_ignore_glob = [] if find_spec("triton") else ["test_*.py"]
 
 
-ON_REQUEST = {
-    "mutants": "every seeded bug, and the kill table; run with -m mutants",
-    "shipped": "every shipped configuration, compiled; run with -m shipped",
-}
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    for name, meaning in ON_REQUEST.items():
-        config.addinivalue_line("markers", f"{name}: {meaning}")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Long lists run only when they are asked for."""
-    asleep = [name for name in ON_REQUEST if name not in config.option.markexpr]
-    left_out = [item for item in items if any(map(item.get_closest_marker, asleep))]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if not any(map(item.get_closest_marker, asleep))]
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """After ``-m mutants``: for each family, how many bugs were found, and those that were not."""
     tally: Counter[tuple[str, str]] = Counter()
