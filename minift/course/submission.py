@@ -20,8 +20,8 @@ from types import CodeType
 from typing import Any
 
 from minift.course.environment import steady
+from minift.course.grading.sources import pieces
 from minift.errors import InputError
-from minift.files import read_text
 
 TIME_LIMIT = 120.0  # seconds
 
@@ -36,7 +36,7 @@ def examine_file(path: Path, time_limit: float = TIME_LIMIT) -> list[dict[str, A
         InputError: the file cannot be read, is no Python or notebook, answers no exercise, ran
             longer than ``time_limit`` seconds, or ended its process.
     """
-    pieces(path)  # what cannot be read is reported here, not by the child
+    pieces(path.resolve())  # what cannot be read is reported here, not by the child
     with tempfile.TemporaryDirectory() as folder:
         answers = Path(folder) / "answers.json"
         _run_child(path, answers, time_limit)
@@ -47,25 +47,6 @@ def examine_file(path: Path, time_limit: float = TIME_LIMIT) -> list[dict[str, A
             "named like one of: python -m minift course list"
         )
     return found
-
-
-def pieces(path: Path) -> list[str]:
-    """The code of a file: one piece for a ``.py`` file, one for each code cell of a notebook.
-
-    Raises:
-        InputError: the file is not there, is no notebook, or is neither ``.py`` nor ``.ipynb``.
-    """
-    if path.suffix not in (".py", ".ipynb"):
-        raise InputError(f"{path}: right would be a Python file (.py) or a notebook (.ipynb)")
-    text = read_text(path)
-    if path.suffix == ".py":
-        return [text]
-    try:
-        cells = json.loads(text)["cells"]
-        code = [cell["source"] for cell in cells if cell["cell_type"] == "code"]
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path}: not a notebook; right would be Jupyter's JSON") from None
-    return ["".join(source) for source in code]
 
 
 def _run_child(path: Path, answers: Path, time_limit: float) -> None:
@@ -148,7 +129,7 @@ def _compiled(path: Path) -> Iterator[tuple[str, CodeType]]:
     """Each piece with a file name under which ``inspect`` finds its source, as Triton needs."""
     from IPython.core.inputtransformer2 import TransformerManager
 
-    for number, text in enumerate(pieces(path)):
+    for number, text in enumerate(pieces(path.resolve())):
         if path.suffix == ".ipynb":
             text = TransformerManager().transform_cell(text)
         place = f"<{path.name} {number}>"

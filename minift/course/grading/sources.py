@@ -141,8 +141,11 @@ _WRAPPER = re.compile(r"\A\s*%%(time|capture|prun)\b.*\n?")  # what follows runs
 
 def _read(path: Path) -> str:
     """The text of a regular file; a link could lead to somebody else's work."""
+    flags = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | flags)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
     except OSError as error:
         if path.is_symlink():
             raise InputError(f"{path}: a symbolic link; right would be the file itself") from None
