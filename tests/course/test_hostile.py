@@ -67,6 +67,7 @@ def graded(tmp_path_factory) -> tuple[dict[str, Work], float]:
     (folder / "zz honest too.py").write_text(HONEST + KERNEL + right)
     (folder / "a link.py").symlink_to(folder / "honest.py")
     os.mkfifo(folder / "a pipe.py")
+    os.environ["MINIFT_TEST_SECRET"] = "hunter2"
     work = collect([folder])
     start = time.monotonic()
     task = assignment(EXERCISES, limits=Limits(seconds=LIMIT))
@@ -103,6 +104,13 @@ def test_the_table_is_right_on_what_everybody_has(graded):
     with salted(7):
         assert examine("attention.scores", space["scores"]).state == "wrong"
         assert examine("attention.scores", exercise.answer).state == "right"
+
+
+def test_nothing_of_the_environment_comes_back(graded):
+    told = [r.message for work in graded[0].values() for r in work.results]
+    assert any("PYTHONPATH" in message for message in told)  # it was looked for
+    assert not [m for m in told if "hunter2" in m]
+    assert "secret NoneFalse" in graded[0]["looks for a secret"].results[0].message
 
 
 def test_nothing_is_left_behind(graded):

@@ -123,18 +123,19 @@ def _grade_id(name: str) -> str:
 
 
 def _put_solution(name: str, cells: list[dict[str, Any]]) -> None:
-    """Into the cell of the stub, between nbgrader's markers."""
+    """Into the cell of the stub, between nbgrader's markers.
+
+    A stub that is code to be mended stays as it is: between markers, the bugs would be cleared.
+    """
     exercise = find(name)
-    stub = re.compile(rf"^def {exercise.function}\(", flags=re.M)
-    for cell in cells:
-        text = "".join(cell["source"])
-        if cell["cell_type"] == "code" and stub.search(text) and "NotImplementedError" in text:
-            text = solved(text, exercise.function, exercise.solution_source())
-            cell["source"] = text.splitlines(keepends=True)
-            marks = {"grade": False, "solution": True, "locked": False}
-            cell["metadata"] = {**cell["metadata"], **_marks(_grade_id(name), **marks)}
-            return
-    raise InputError(f"exercise {name}: no cell of its notebook holds the stub")
+    cell = next((c for c in cells if exercise.stub_source().strip() in "".join(c["source"])), None)
+    if cell is None:
+        raise InputError(f"exercise {name}: no cell of its notebook holds the stub")
+    if "NotImplementedError" in exercise.stub_source():
+        text = solved("".join(cell["source"]), exercise.function, exercise.solution_source())
+        cell["source"] = text.splitlines(keepends=True)
+        marks = {"grade": False, "solution": True, "locked": False}
+        cell["metadata"] = {**cell["metadata"], **_marks(_grade_id(name), **marks)}
 
 
 def solved(text: str, function: str, solution: str) -> str:

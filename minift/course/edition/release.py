@@ -18,6 +18,7 @@ from typing import Any
 from minift.course.edition.recording import record
 from minift.course.edition.stripped import stripped
 from minift.course.exercise import Exercise
+from minift.course.plan import checks
 from minift.course.registry import FOLDER, find, names
 from minift.errors import InputError, one_of
 from minift.files import check_new_folder, new_folder
@@ -26,7 +27,6 @@ ROOT = Path(__file__).parents[3]
 PACKAGES = ("minift", "kernels")
 AS_THEY_ARE = ("requirements.txt", "LICENSE")
 SUFFIXES = {".py", ".typed", ".json", ".txt", ".md", ".css", ".js", ".html", ".svg", ".png"}
-CHECKED = re.compile(r"\bcheck\(\s*[\"']([\w.]+)[\"']")
 
 _FOLD = r"<details><summary>{}</summary>\n.*?\n</details>\n?"
 ANSWER = re.compile(_FOLD.format("One right answer"), flags=re.S)
@@ -126,7 +126,7 @@ def _write_notebooks(fresh: Path, wanted: set[str], hints: bool) -> tuple[list[s
         if any(part.startswith((".", "_")) for part in place.parts):
             continue
         notebook = json.loads(path.read_text(encoding="utf-8"))
-        checked = _checked(notebook)
+        checked = set(checks(path))
         if checked - wanted or not (checked or wanted == set(names())):
             left_out.append(place.as_posix())
             continue
@@ -134,12 +134,6 @@ def _write_notebooks(fresh: Path, wanted: set[str], hints: bool) -> tuple[list[s
         _write(fresh / place, f"{text}\n".encode())
         written.append(place.as_posix())
     return written, left_out
-
-
-def _checked(notebook: dict[str, Any]) -> set[str]:
-    """The exercises that a notebook checks."""
-    code = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
-    return {name for text in code for name in CHECKED.findall(text)}
 
 
 def without_answers(notebook: dict[str, Any], hints: bool = True) -> dict[str, Any]:

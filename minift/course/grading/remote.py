@@ -24,12 +24,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minift.course.environment import steady
+from minift.course.environment import STEADY
 from minift.course.grading.isolation import Limits
 from minift.course.grading.nursery import tensors_in
 from minift.course.grading.sources import Answer
 from minift.course.grading.wire import WireError, pack, receive, send
 
+KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")  # of the environment
 START_LIMIT = 60.0  # seconds that Python and PyTorch may take to load
 LONGEST = 600  # characters of a text from over there that are kept
 
@@ -100,13 +101,20 @@ def _start(kernel: bool) -> tuple[subprocess.Popen[bytes], socket.socket]:
     with theirs:
         process = subprocess.Popen(
             [*command, *(modules if kernel else [])],
-            env={**steady(), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=_environment(),
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
     return process, ours
+
+
+def _environment() -> dict[str, str]:
+    """Nothing of the teacher's own: what a nursery knows, its children can read and send back."""
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    path = os.pathsep.join(filter(None, sys.path))
+    return {**kept, **STEADY, "PYTHONPATH": path, "HOME": "/home"}
 
 
 class Connection:
