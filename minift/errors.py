@@ -1,5 +1,7 @@
 """The one error type that means "what you gave is wrong"; on the command line, exit code 2."""
 
+MANY = 20  # known values that are still listed one by one
+
 
 class InputError(ValueError):
     """Something the user gave is wrong.
@@ -19,4 +21,7 @@ def one_of(name: str, given: object, known: list[str] | tuple[str, ...]) -> Inpu
 
     near = difflib.get_close_matches(str(given), known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
+    if len(known) > MANY:  # a line that long would hide the suggestion
+        few = f"{len(known)} are known: {', '.join(known[:3])} …"
+        return InputError(f"{name}: unknown {given!r}{hint or ';'} {few}")
     return InputError(f"{name}: unknown {given!r}; known: {', '.join(known)}{hint}")

@@ -119,6 +119,10 @@ def test_read_text_without_and_with_problems(tmp_path):
 
 def test_messages_are_one_line_and_suggest():
     assert str(InputError("a\n  b")) == "a b"
+    many = [f"name{i}" for i in range(40)]
+    assert str(one_of("x", "name77", many)) == (
+        "x: unknown 'name77'; did you mean 'name7'? 40 are known: name0, name1, name2 …"
+    )
     message = str(one_of("asset", "minilmm", ["minilm", "sotu"]))
     assert message == "asset: unknown 'minilmm'; known: minilm, sotu; did you mean 'minilm'?"
     assert "did you mean" not in str(one_of("asset", "zzz", ["minilm"]))

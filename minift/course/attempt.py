@@ -61,4 +61,7 @@ def _empty(statement: ast.stmt) -> bool:
 
 
 def _parameters(signature: inspect.Signature) -> str:
-    return f"({', '.join(signature.parameters)})"
+    """The parameters with their marks (``*``, ``**``, ``/``), without annotations and defaults."""
+    empty = inspect.Parameter.empty
+    bare = [p.replace(annotation=empty, default=empty) for p in signature.parameters.values()]
+    return str(signature.replace(parameters=bare, return_annotation=empty))

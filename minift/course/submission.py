@@ -6,6 +6,7 @@ a crash or an endless loop away from the caller. It is no sandbox: the file runs
 of whoever calls.
 """
 
+import ast
 import contextlib
 import json
 import linecache
@@ -16,7 +17,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import CodeType
 from typing import Any
 
 from minift.course.environment import steady
@@ -40,7 +40,10 @@ def examine_file(path: Path, time_limit: float = TIME_LIMIT) -> list[dict[str, A
     with tempfile.TemporaryDirectory() as folder:
         answers = Path(folder) / "answers.json"
         _run_child(path, answers, time_limit)
-        found: list[dict[str, Any]] = json.loads(answers.read_text(encoding="utf-8"))
+        report = json.loads(answers.read_text(encoding="utf-8"))
+    found: list[dict[str, Any]] = report["found"]
+    if not found and report["problems"]:
+        raise InputError(f"{path}: no answer found; {report['problems'][0]}")
     if not found:
         raise InputError(
             f"{path}: no function here has the name of an exercise; right would be a function "
@@ -88,19 +91,23 @@ def _ending(code: int) -> str:
 
 def _main(path: Path, answers: Path) -> None:
     found = []
-    for name, fn in sorted(_answers(path).items()):
+    functions, problems = _answers(path)
+    for name, fn in sorted(functions.items()):
         from minift.course.checking import examine  # with PyTorch, which an empty file is spared
 
         outcome = examine(name, fn)
         entry = {"exercise": name, "state": outcome.state, "message": str(outcome)}
         found.append({**entry, "verified": list(outcome.verified)})
     temporary = answers.with_suffix(".part")
-    temporary.write_text(json.dumps(found), encoding="utf-8")
+    temporary.write_text(json.dumps({"found": found, "problems": problems}), encoding="utf-8")
     os.replace(temporary, answers)
 
 
-def _answers(path: Path) -> dict[str, Any]:
-    """The last function of each exercise's name that the file itself defines."""
+def _answers(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """The last function of each exercise's name that the file itself defines, and what failed.
+
+    Statements run one by one: one that fails leaves the others to be examined.
+    """
     from minift.course.exercise import plain
     from minift.course.registry import names
 
@@ -108,14 +115,25 @@ def _answers(path: Path) -> dict[str, Any]:
     shell = {"get_ipython": _NoShell, "display": lambda *_, **__: None}
     namespace: dict[str, Any] = {"__name__": "__submission__", **shell}
     found: dict[str, Any] = {}
-    for place, code in _compiled(path):
-        with contextlib.suppress(Exception):  # a cell that fails leaves the others to be examined
-            exec(code, namespace)
+    problems: list[str] = []
+    for number, (place, text) in enumerate(_placed(path), 1):
+        where = "" if path.suffix == ".py" else f"cell {number}, "
+        try:
+            statements = ast.parse(text).body
+        except SyntaxError as error:
+            problems.append(f"{where}line {error.lineno}: not Python ({error.msg})")
+            continue
+        for statement in statements:
+            try:
+                exec(compile(ast.Module([statement], []), place, "exec"), namespace)
+            except BaseException as error:  # SystemExit, too
+                said = f"{type(error).__name__}: {error}".splitlines()[0]
+                problems.append(f"{where}line {statement.lineno} raised {said}")
         for topic in wanted.keys() & namespace.keys():
             fn = namespace[topic]
             if getattr(getattr(plain(fn), "__code__", None), "co_filename", "") == place:
                 found[wanted[topic]] = fn
-    return found
+    return found, problems
 
 
 class _NoShell:
@@ -125,7 +143,7 @@ class _NoShell:
         return lambda *_, **__: None
 
 
-def _compiled(path: Path) -> Iterator[tuple[str, CodeType]]:
+def _placed(path: Path) -> Iterator[tuple[str, str]]:
     """Each piece with a file name under which ``inspect`` finds its source, as Triton needs."""
     from IPython.core.inputtransformer2 import TransformerManager
 
@@ -134,8 +152,7 @@ def _compiled(path: Path) -> Iterator[tuple[str, CodeType]]:
             text = TransformerManager().transform_cell(text)
         place = f"<{path.name} {number}>"
         linecache.cache[place] = (len(text), None, text.splitlines(keepends=True), place)
-        with contextlib.suppress(SyntaxError):
-            yield place, compile(text, place, "exec")
+        yield place, text
 
 
 if __name__ == "__main__":

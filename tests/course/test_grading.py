@@ -14,6 +14,7 @@ import pytest
 
 from minift.__main__ import main
 from minift.course.grading import feedback, grade, isolation
+from minift.course.grading.points import read_points
 from minift.course.grading.sources import answers
 from minift.course.grading.vetting import vetted
 from minift.course.grading.work import Result, Work, collect
@@ -242,3 +243,35 @@ def test_a_report_of_something_else_has_one_line(tmp_path, capsys, text):
     (tmp_path / "grades.json").write_text(text)
     assert main(["course", "report", str(tmp_path)]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_work_that_could_not_be_read_has_failed_in_junit():
+    result = Result("attention.scores", "not attempted", 0.0, 1.0, "no answer was handed in")
+    unread = Work("a", (), ("x.py: not Python",), (result,))
+    suite = ET.fromstring(feedback.as_junit([unread])).find("testsuite")
+    assert suite is not None and suite.get("failures") == "1" and suite.get("skipped") == "0"
+    failure = suite.find(".//failure")
+    assert failure is not None and failure.get("message") == "x.py: not Python"
+    read = Work("a", (), (), (result,))
+    suite = ET.fromstring(feedback.as_junit([read])).find("testsuite")
+    assert suite is not None and suite.get("failures") == "0" and suite.get("skipped") == "1"
+
+
+@pytest.mark.skipif(isolation.why_not() is not None, reason="no isolation here")
+def test_the_library_is_not_there_and_the_student_is_told(tmp_path):
+    text = "from minift.layers import mask\n\n\ndef causal_mask(queries, keys):\n"
+    (tmp_path / "a.py").write_text(text + "    return mask.causal_mask(queries, keys)\n")
+    task = grade.assignment(["attention.causal_mask"])
+    ((_, work),) = grade.grade(grade.collect([tmp_path]), task)
+    assert work.points == 0
+    assert "cannot import minift or kernels while it is graded" in work.results[0].message
+
+
+@pytest.mark.parametrize("value", ["-3", "nan", "true", '"two"'])
+def test_points_are_numbers_from_0(tmp_path, value):
+    path = tmp_path / "points.toml"
+    path.write_text(f'"attention.scores" = {value}\n')
+    with pytest.raises(
+        InputError, match=r"points\.toml: points of attention\.scores: .* from 0 on"
+    ):
+        read_points(path)

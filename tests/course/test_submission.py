@@ -57,6 +57,14 @@ def test_a_notebook(tmp_path):
     }
 
 
+def test_a_statement_that_fails_leaves_the_others(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("import no_such_module\nimport sys\nsys.exit(3)\n" + RIGHT)
+    assert [(e["exercise"], e["state"]) for e in examine_file(path)] == [
+        ("start.next_word", "right")
+    ]
+
+
 def test_an_endless_loop_is_ended_with_what_it_started(tmp_path):
     path = tmp_path / "mine.py"
     mark = tmp_path / "alive"
@@ -77,7 +85,6 @@ def test_an_endless_loop_is_ended_with_what_it_started(tmp_path):
     ("text", "ending"),
     [
         ("import os\nos._exit(0)\n", "exit code 0"),
-        ("import sys\nsys.exit(3)\n", "exit code 3"),
         ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n", "SIGSEGV"),
     ],
 )
@@ -97,7 +104,18 @@ def test_a_process_that_ends_early(tmp_path, text, ending):
         ("mine.ipynb", '{"cells": [{"source": []}]}', "not a notebook"),
         ("mine.py", "", "the file is empty"),
         ("mine.py", "x = 1\n", "no function here has the name of an exercise"),
-        ("mine.py", "def scores(:\n", "no function here has the name of an exercise"),
+        (
+            "mine.py",
+            "def scores(:\n",
+            "mine.py: no answer found; line 1: not Python (invalid syntax)",
+        ),
+        (
+            "mine.py",
+            "\nimport no_such_module\n",
+            "line 2 raised ModuleNotFoundError: No module named",
+        ),
+        ("mine.py", "raise SystemExit(3)\n", "line 1 raised SystemExit: 3"),
+        ("mine.ipynb", notebook("x = 1", "def scores(:"), "cell 2, line 1: not Python"),
         ("missing.py", None, "no such file"),
     ],
 )

@@ -70,7 +70,7 @@ def as_junit(graded: Sequence[Work]) -> str:
     """A test suite for each student, a test case for each exercise."""
     root = ET.Element("testsuites")
     for work in graded:
-        states = Counter(r.state for r in work.results)
+        states = Counter(_verdict(r, work) for r in work.results)
         suite = ET.SubElement(root, "testsuite", {
             "name": _clean(work.student),
             "tests": str(len(work.results)),
@@ -83,15 +83,25 @@ def as_junit(graded: Sequence[Work]) -> str:
             case = ET.SubElement(suite, "testcase", {
                 "classname": part, "name": topic, "time": f"{result.seconds:.2f}",
             })  # fmt: skip
-            if result.state == "wrong":
-                failure = ET.SubElement(case, "failure", {"message": _clean(result.mistake)})
-                failure.text = _clean(result.message)
-            elif result.state == "not attempted":
+            verdict = _verdict(result, work)
+            if verdict == "wrong":
+                unread = [] if result.state == "wrong" else list(work.remarks)
+                said = "\n".join([*unread, result.message])
+                message = result.mistake or said.splitlines()[0]
+                failure = ET.SubElement(case, "failure", {"message": _clean(message)})
+                failure.text = _clean(said)
+            elif verdict == "not attempted":
                 ET.SubElement(case, "skipped")
         if work.remarks:
             ET.SubElement(suite, "system-out").text = _clean("\n".join(work.remarks))
     ET.indent(root)
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _verdict(result: Result, work: Work) -> str:
+    """Work in which nothing could be read has failed: nobody knows what was attempted."""
+    nothing_read = work.remarks and not any(r.file for r in work.results)
+    return "wrong" if nothing_read else result.state
 
 
 def _clean(text: str) -> str:

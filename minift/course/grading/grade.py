@@ -5,6 +5,7 @@ its student, the points.
 """
 
 import os
+import re
 import resource
 import secrets
 import signal
@@ -30,6 +31,12 @@ __all__ = ["Assignment", "assignment", "collect", "failed", "grade"]
 READING = 30.0  # seconds that finding the answers in one student's work may take
 JUDGING = 90.0  # seconds beyond the student's own for starting a process and comparing
 MEMORY = 4 << 30  # bytes that comparing may take beyond what Python and PyTorch do
+
+
+NO_LIBRARY = (
+    "\n  note     an answer cannot import minift or kernels while it is graded: write it out"
+)
+_OURS = re.compile(r"^\s*(from|import) (minift|kernels)\b", flags=re.M)
 
 
 @dataclass(frozen=True)
@@ -269,4 +276,5 @@ def _examined(name: str, answer: Answer, task: Assignment) -> tuple[str, str, st
                 said = f"{name}: wrong\n  right on the inputs of the course, not on others\n"
                 return "wrong", f"{said}{again}", "right on known inputs only", ()
     mistake = outcome.failure.mistake if outcome.failure else ""
-    return outcome.state, str(outcome), mistake, outcome.verified
+    note = NO_LIBRARY if outcome.state == "wrong" and _OURS.search(answer.source) else ""
+    return outcome.state, f"{outcome}{note}", mistake, outcome.verified

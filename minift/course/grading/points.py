@@ -29,7 +29,9 @@ def read_points(path: Path | None) -> dict[str, float]:
     for name, value in flat.items():
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not (number and 0 <= value <= MAX_POINTS):
-            raise InputError(f"points of {find(name).name}: {value!r}; right would be a number")
+            raise InputError(
+                f"{path}: points of {name}: {value!r}; right would be a number from 0 on"
+            )
     return {find(name).name: value for name, value in flat.items()}
 
 
