@@ -113,28 +113,38 @@ class Part(Equals):
 
 @dataclass(frozen=True)
 class Compiles(Equals):
-    """The compiler of a GPU takes the kernel: the interpreter alone is more lenient.
+    """The compiler of a GPU takes the kernel, and its numbers fit into registers.
 
-    Each case holds the ``args`` of a launch by position and its ``constants`` by name.
+    The interpreter alone is more lenient. Each case holds the ``args`` of a launch by position and
+    its ``constants`` by name; ``spilled`` is how many bytes a thread may put into local memory.
     """
 
     arch: str = "sm_90"
+    spilled: int = 0
 
     def verify(self, exercise: Exercise, fn: Any) -> int:
         """The number of cases that compile.
 
         Raises:
-            Counterexample: the compiler's last line, for the first case that does not.
+            Counterexample: the compiler's last line, for the first case that does not, or how
+                many bytes do not fit.
         """
         count = 0
         for count, inputs in enumerate(self.cases(), 1):  # noqa: B007
             there = getattr(fn, "is_kernel", False)
             compiler = fn.compiled_for if there else partial(compile_for, fn)
             try:
-                compiler(*inputs["args"], arch=self.arch, **inputs["constants"])
+                compiled = compiler(*inputs["args"], arch=self.arch, **inputs["constants"])
             except TritonError as error:
                 reason = str(error).strip().splitlines()[-1].strip()
                 raise Counterexample(inputs["constants"], reason, "machine code") from None
+            if compiled.stack_bytes > self.spilled:
+                raise Counterexample(
+                    inputs["constants"],
+                    f"{compiled.stack_bytes} bytes of a thread's numbers go through local memory",
+                    f"{self.spilled}: they fit into registers",
+                    mistake="More numbers are alive at once than a thread has registers for.",
+                )
         return count
 
     def behaviour(self, exercise: Exercise, fn: Any) -> list[Any]:

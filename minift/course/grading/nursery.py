@@ -211,10 +211,10 @@ class _Learner:
         from kernels.lab import compile_for
 
         try:
-            compile_for(self.function, *arguments, arch=arch, **constants)
+            compiled = compile_for(self.function, *arguments, arch=arch, **constants)
         except TritonError as error:
             return {"refused": str(error)[-MAX_MESSAGE:]}
-        return {"compiled": True}
+        return {"stack_bytes": compiled.stack_bytes}
 
 
 def _future(statement: ast.stmt) -> int:

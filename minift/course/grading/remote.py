@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -232,8 +233,8 @@ class RemoteFunction:
             _update(mine, after)
         return launching.report_of(found)
 
-    def compiled_for(self, *arguments: Any, arch: str, **constants: Any) -> None:
-        """Compile it, for what the compiler says.
+    def compiled_for(self, *arguments: Any, arch: str, **constants: Any) -> SimpleNamespace:
+        """Compile it: what a check asks of the code, ``stack_bytes``.
 
         A compiler starts programs, so it has a process of its own, in which no kernel runs.
 
@@ -248,6 +249,7 @@ class RemoteFunction:
         found = self._ask(self.compiler, {"do": "compile", **request})
         if "refused" in found:
             raise TritonError(str(found["refused"]))
+        return SimpleNamespace(stack_bytes=int(found["stack_bytes"]))
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """One answer, the learner's code having been loaded.
