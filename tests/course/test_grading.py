@@ -252,6 +252,9 @@ def test_work_that_could_not_be_read_has_failed_in_junit():
     assert suite is not None and suite.get("failures") == "1" and suite.get("skipped") == "0"
     failure = suite.find(".//failure")
     assert failure is not None and failure.get("message") == "x.py: not Python"
+    for message in ("", "\n\nsaid"):
+        text = feedback.as_junit([graded("a", message)])
+        assert f'message="{message.strip() or "wrong"}"' in text
     read = Work("a", (), (), (result,))
     suite = ET.fromstring(feedback.as_junit([read])).find("testsuite")
     assert suite is not None and suite.get("failures") == "0" and suite.get("skipped") == "1"

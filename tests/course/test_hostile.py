@@ -108,7 +108,6 @@ def test_the_table_is_right_on_what_everybody_has(graded):
 
 def test_nothing_of_the_environment_comes_back(graded):
     told = [r.message for work in graded[0].values() for r in work.results]
-    assert any("PYTHONPATH" in message for message in told)  # it was looked for
     assert not [m for m in told if "hunter2" in m]
     assert "secret NoneFalse" in graded[0]["looks for a secret"].results[0].message
 

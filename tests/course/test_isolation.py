@@ -142,11 +142,12 @@ def test_a_grading_process_that_dies_costs_nobody_the_points(tmp_path):
 @isolated
 def test_nothing_outlives_a_killed_grader(tmp_path):
     (tmp_path / "x.py").write_text("def causal_mask(m, n):\n    while True: pass\n")
-    mark = f"MINIFT_TEST_STARTED_BY={tmp_path}"
+    mark = str(tmp_path)  # on the path of every process: nothing else of ours is handed on
+    path = os.pathsep.join([mark, *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-m", "minift", "course", "grade", str(tmp_path)]
     grader = subprocess.Popen(
         [*command, "--exercises", "attention.causal_mask", "--out", str(tmp_path / "out")],
-        env={**os.environ, "MINIFT_TEST_STARTED_BY": str(tmp_path)},
+        env={**os.environ, "PYTHONPATH": path},
     )
     _until(lambda: len(_with(mark)) >= 6)  # it, its helpers, a nursery, two for the endless loop
     grader.kill()

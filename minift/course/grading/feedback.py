@@ -87,7 +87,7 @@ def as_junit(graded: Sequence[Work]) -> str:
             if verdict == "wrong":
                 unread = [] if result.state == "wrong" else list(work.remarks)
                 said = "\n".join([*unread, result.message])
-                message = result.mistake or said.splitlines()[0]
+                message = result.mistake or (said.strip().splitlines() or [result.state])[0]
                 failure = ET.SubElement(case, "failure", {"message": _clean(message)})
                 failure.text = _clean(said)
             elif verdict == "not attempted":
