@@ -30,7 +30,7 @@ def test_a_project_around_python_is_not_visible(tmp_path, monkeypatch, where):
     monkeypatch.setattr(isolation.sys, where, str(tmp_path))
     seen = isolation._visible()
     assert f"{tmp_path}/lib" in seen and f"{tmp_path}/bin" in seen
-    hidden = (tmp_path, tmp_path / "minift", tmp_path / "work", Path("/usr/src/x"), Path("/root/x"))
+    hidden = (tmp_path, tmp_path / "minift", tmp_path / "work", Path("/usr/src/x"), Path("/srv/x"))
     assert not [p for p in hidden if any(p.is_relative_to(s) for s in seen)]
 
 
