@@ -4,27 +4,35 @@ import os
 from pathlib import Path
 
 from minift.errors import InputError
+from minift.text.bpe_reader import is_bpe_folder, read_bpe
+from minift.text.char_files import is_char_folder, read_char
 from minift.text.tokenizer import Tokenizer
 from minift.text.wordpiece_reader import is_ours, read_wordpiece
 
 # Assets that hold a tokenizer's files.
-NAMED = ("minilm",)
+NAMED = ("minilm", "gpt2-bpe")
+FILES = ("tokenizer.json", "vocab.txt", "vocab.json")
 
 
 def load_tokenizer(name_or_path: str | os.PathLike[str]) -> Tokenizer:
     """The tokenizer of an asset (``"minilm"``) or of a folder (``AutoTokenizer.from_pretrained``).
 
-    A folder with BERT's pipeline, in ``tokenizer.json`` or as ``vocab.txt``, gives this package's
-    own ``WordPieceTokenizer``; any other gives a ``HuggingFaceTokenizer``.
+    Three pipelines give tokenizers of this package: BERT's (``WordPieceTokenizer``), that of GPT-2
+    and SmolLM2 (``BPETokenizer``) and characters (``CharTokenizer``). Any other gives a
+    ``HuggingFaceTokenizer``.
 
     Raises:
         InputError: no such asset or folder; no tokenizer files in it; files that are malformed.
     """
     folder = _folder(name_or_path)
-    if not any((folder / name).exists() for name in ("tokenizer.json", "vocab.txt")):
+    if not any((folder / name).exists() for name in FILES):
         raise InputError(
             f"{folder}: no tokenizer; right would be tokenizer.json or vocab.txt in it"
         )
+    if is_bpe_folder(folder):
+        return read_bpe(folder)
+    if is_char_folder(folder):
+        return read_char(folder)
     if is_ours(folder):
         return read_wordpiece(folder)
     from minift.text.huggingface import HuggingFaceTokenizer
