@@ -66,7 +66,7 @@ def is_byte_level_bpe(data: Json) -> bool:
 
 def _cutting(pre_tokenizer: Any) -> Json | None:
     """The options of the first cut; None if it is another."""
-    steps = [pre_tokenizer]
+    steps: Any = [pre_tokenizer]
     if isinstance(pre_tokenizer, dict) and pre_tokenizer.get("type") == "Sequence":
         steps = pre_tokenizer.get("pretokenizers")
     if not isinstance(steps, list) or not steps or not all(isinstance(s, dict) for s in steps):
@@ -138,10 +138,8 @@ def _from_tokenizer_json(
     path: Path,
 ) -> tuple[dict[str, int], Merges, BPEConfig, dict[str, AddedToken]]:
     data = read_json(path)
-    options = {
-        **(_cutting(data["pre_tokenizer"]) or {}),
-        **(_framing(data["post_processor"]) or {}),
-    }
+    cutting, framing = _cutting(data["pre_tokenizer"]), _framing(data.get("post_processor"))
+    options = {**(cutting or {}), **(framing or {})}
     try:
         model = data["model"]
         added = [AddedToken(**entry) for entry in data.get("added_tokens") or ()]
@@ -164,7 +162,7 @@ def _from_two_files(
     except InputError as error:
         raise InputError(f"{folder / 'vocab.json'}: {error}") from None
     lines = read_text(folder / "merges.txt").replace("\r\n", "\n").split("\n")
-    merges = []
+    merges: Merges = []
     for number, line in enumerate(lines):
         if line and not line.startswith("#version"):
             try:
@@ -186,10 +184,13 @@ def _pair(merge: Any, i: int) -> tuple[str, str]:
 def _with_settings(config: BPEConfig, settings: Json, names: Json) -> BPEConfig:
     changes = plain_settings(settings)
     if changes.get("tokenizer_class", config.tokenizer_class).removesuffix("Fast") == GPT2:
-        # The class puts these in where the files say nothing, and no frame but what they ask for.
+        # The class puts these in where the files say nothing.
         changes |= dict.fromkeys(("bos_token", "eos_token", "unk_token"), _END)
     switches = {key: settings[key] for key in SWITCHES if settings.get(key) is not None}
     for key, value in switches.items():
         if not isinstance(value, bool):
             raise InputError(f"{key}: {value!r}; right would be true or false")
+    if any(key in switches for key in ("add_bos_token", "add_eos_token")):
+        # These settings stand in the place of the framing in tokenizer.json.
+        changes |= {"add_bos_token": False, "add_eos_token": False, "trim_offsets": False}
     return dataclasses.replace(config, **(changes | switches | special_names(names)))

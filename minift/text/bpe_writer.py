@@ -22,7 +22,7 @@ def write_bpe(tokenizer: BPETokenizer, folder: str | os.PathLike[str]) -> None:
     write_json(folder / "vocab.json", tokenizer.vocab)
     write_text(folder / "merges.txt", "".join(f"{line}\n" for line in ["#version: 0.2", *merges]))
     write_json(folder / "tokenizer.json", _tokenizer_json(tokenizer, merges))
-    switches = {key: getattr(config, key) for key in SWITCHES}
+    switches = {key: True for key in SWITCHES if getattr(config, key)}
     write_json(folder / "tokenizer_config.json", plain_json(config) | switches)
     write_template(folder, tokenizer.chat_template)
 

@@ -6,7 +6,7 @@ that was not in that text has no id.
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from typing import Any
 
 from minift.errors import InputError
 from minift.text.added_tokens import AddedToken, AddedTokenFinder
@@ -44,8 +44,8 @@ class CharTokenizer(BaseTokenizer):
         Raises:
             InputError: no texts, or one that is none.
         """
-        named = {"pad_token": pad_token, "bos_token": bos_token, "eos_token": eos_token}
-        named = {"unk_token": unk_token, **named}
+        named: dict[str, Any] = {"unk_token": unk_token, "pad_token": pad_token}
+        named |= {"bos_token": bos_token, "eos_token": eos_token}
         characters: set[str] = set()
         for text in [texts] if isinstance(texts, str) else texts:
             check_text(text)
@@ -55,7 +55,7 @@ class CharTokenizer(BaseTokenizer):
         special = list(dict.fromkeys(token for token in named.values() if token is not None))
         vocab = {token: i for i, token in enumerate(dict.fromkeys([*special, *sorted(characters)]))}
         added = tuple(AddedToken(token, vocab[token]) for token in special)
-        return cls(vocab, replace(Settings(added_tokens=added), **named))
+        return cls(vocab, Settings(added_tokens=added, **named))
 
     def _pieces(self, text: str) -> Iterator[tuple[int, int, Encoding]]:
         check_text(text)
