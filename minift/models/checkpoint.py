@@ -129,17 +129,42 @@ def filling(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_checkpoint(
-    folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], max_shard_bytes: int
 ) -> None:
-    """Write both files into an existing folder, each whole or not at all, ``config.json`` last.
+    """Write the weights and ``config.json`` into an existing folder, each file whole or not at all.
 
-    Other files of the folder stay, but shards of an earlier checkpoint are removed.
+    ``config.json`` comes last, after the files of an earlier checkpoint there were removed; other
+    files of the folder stay.
     """
-    write_file(folder / WEIGHTS, tensors)
+    shards = _shards(tensors, max_shard_bytes)
+    if len(shards) > 1:  # else an index of before would join old files and new ones
+        (folder / INDEX).unlink(missing_ok=True)
+    for name, shard in shards.items():
+        write_file(folder / name, shard)
+    if len(shards) > 1:
+        size = sum(t.nbytes for t in tensors.values())
+        places = {tensor: name for name, shard in shards.items() for tensor in shard}
+        write_json(folder / INDEX, {"metadata": {"total_size": size}, "weight_map": places})
+    for old in [folder / WEIGHTS, folder / INDEX, *folder.glob("model-*-of-*.safetensors")]:
+        if old.name not in shards and (old.name != INDEX or len(shards) == 1):
+            old.unlink(missing_ok=True)
     write_json(folder / "config.json", config)
-    (folder / INDEX).unlink(missing_ok=True)
-    for shard in folder.glob("model-*-of-*.safetensors"):
-        shard.unlink()
+
+
+def _shards(tensors: Mapping[str, Tensor], most: int) -> dict[str, dict[str, Tensor]]:
+    """The tensors in their order, by file, none larger than ``most`` bytes if it has several."""
+    parts: list[dict[str, Tensor]] = [{}]
+    filled = 0
+    for name, tensor in tensors.items():
+        if parts[-1] and filled + tensor.nbytes > most:
+            parts.append({})
+            filled = 0
+        parts[-1][name] = tensor
+        filled += tensor.nbytes
+    if len(parts) == 1:
+        return {WEIGHTS: parts[0]}
+    count = len(parts)
+    return {f"model-{i:05}-of-{count:05}.safetensors": part for i, part in enumerate(parts, 1)}
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:

@@ -25,8 +25,16 @@ from minift.models.config import read_labels
 from minift.models.family import Family
 from minift.models.weights import from_theirs, to_theirs
 
-FAMILIES: dict[str, Family] = {f.model_type: f for f in (bert.FAMILY, gpt2.FAMILY)}
+FAMILIES: dict[str, Family] = {
+    model_type: module.FAMILY
+    for module in (
+        bert,
+        gpt2,
+    )
+    for model_type in module.FAMILY.all_types
+}
 ASSETS = ("minilm",)
+MAX_SHARD_BYTES = 5 * 10**9
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
@@ -70,6 +78,9 @@ def load(
     model = _empty(cls, config, dtype)
     tensors = read_tensors(folder)
     _check_finite(tensors, folder)
+    if family.from_disk is not None:
+        with _naming(folder):
+            tensors = family.from_disk(tensors, config)
     new: list[str] = []
     if task is not None and not is_own:
         if saved_as is not None:
@@ -87,23 +98,33 @@ def _check_finite(tensors: Mapping[str, Tensor], folder: Path) -> None:
         )
 
 
-def save(model: nn.Module, folder: str | os.PathLike[str]) -> None:
+def save(
+    model: nn.Module, folder: str | os.PathLike[str], *, max_shard_bytes: int = MAX_SHARD_BYTES
+) -> None:
     """Write ``config.json`` and ``model.safetensors`` that ``transformers`` loads.
 
     The folder is made when it is not there; other files in it stay.
 
+    Args:
+        max_shard_bytes: weights of more bytes are written as several files and their index; a
+            single tensor is never divided.
+
     Raises:
         InputError: not one of this project's models, or a place that cannot be written.
     """
+    if max_shard_bytes < 1:
+        raise InputError(f"max_shard_bytes: {max_shard_bytes}; right: at least 1")
     family = family_of(model)
     tensors = to_theirs(family, model)
+    if family.to_disk is not None:
+        tensors = family.to_disk(tensors, model.config)
     config = {
-        "architectures": [type(model).__name__],
+        "architectures": [hf_class(model)],
         "dtype": dtype_name(next(model.parameters()).dtype),
         **_config_dict(model),
     }
     with filling(folder) as place:
-        write_checkpoint(place, config, tensors)
+        write_checkpoint(place, config, tensors, max_shard_bytes)
 
 
 def from_hf(hf_model: Any) -> Any:
@@ -134,7 +155,7 @@ def to_hf(model: nn.Module) -> Any:
     family = family_of(model)
     config = transformers.AutoConfig.for_model(**_config_dict(model))
     with torch.random.fork_rng(devices=[]):  # its random start must not move the user's seed
-        hf_model = getattr(transformers, type(model).__name__)(config)
+        hf_model = getattr(transformers, hf_class(model))(config)
     tensors = to_theirs(family, model)
     hf_model.to(next(model.parameters()).dtype)
     problems = hf_model.load_state_dict(tensors, strict=False)
@@ -142,6 +163,11 @@ def to_hf(model: nn.Module) -> Any:
     if problems.unexpected_keys or set(problems.missing_keys) - tied:
         raise RuntimeError(f"weight names do not match transformers' {problems}")
     return hf_model.train(model.training)
+
+
+def hf_class(model: nn.Module) -> str:
+    """The name of the class of ``transformers`` that a model of ours is."""
+    return str(getattr(model, "hf_class", type(model).__name__))
 
 
 def hf_names(model: nn.Module) -> dict[str, str]:
@@ -194,7 +220,7 @@ def _generation_ids(family: Family, folder: Path) -> dict[str, Any]:
 def _family(data: Mapping[str, Any]) -> Family:
     model_type = data.get("model_type")
     if model_type is None:
-        raise InputError(f"model_type is missing; known: {', '.join(FAMILIES)}")
+        raise InputError(f"model_type is missing; known: {', '.join(sorted(FAMILIES))}")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise one_of("model_type", model_type, sorted(FAMILIES))
     return FAMILIES[model_type]
