@@ -16,13 +16,19 @@ def padding_mask(attention_mask: Tensor | None) -> Tensor | None:
     return (attention_mask != 0)[:, None, None, :]  # (B, 1, 1, N)
 
 
-def causal_mask(queries: int, keys: int, device: torch.device | None = None) -> Tensor:
+def causal_mask(
+    queries: int, keys: int, device: torch.device | None = None, window: int | None = None
+) -> Tensor:
     """``(M, N)``: query ``i`` sees key ``j`` when ``j ≤ i + N − M``.
 
     The queries are the **last** ``M`` of the ``N`` positions, so that a decoding step with a KV
     cache (``M`` = 1) sees everything. PyTorch's ``is_causal`` aligns to the start instead.
+
+    With a ``window`` W a query sees the last W of these keys only, itself among them: ``i + N − M
+    − j < W`` (Beltagy et al. 2020, arXiv:2004.05150, section 3.1; Mistral and Gemma).
     """
-    return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
+    mask = torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
+    return mask if window is None else mask.triu(keys - queries - window + 1)
 
 
 def position_ids(

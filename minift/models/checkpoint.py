@@ -1,4 +1,7 @@
-"""Reading and writing a checkpoint folder's files: ``config.json`` and safetensors. No pickle."""
+"""Reading and writing a checkpoint folder's files: ``config.json`` and safetensors. No pickle.
+
+A GGUF file stands in the place of both when reading.
+"""
 
 import json
 import os
@@ -15,6 +18,7 @@ from torch import Tensor
 
 from minift.errors import InputError
 from minift.files import new_folder, read_text, write_json
+from minift.models.gguf import gguf_file, read_gguf_config, read_gguf_tensors
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -25,12 +29,19 @@ CONVERT = (
 )
 
 
+def config_source(folder: Path) -> Path:
+    """The file that says what ``config.json`` says: it, or a GGUF file."""
+    return gguf_file(folder) or folder / "config.json"
+
+
 def read_config_file(folder: Path) -> dict[str, Any]:
-    """The content of ``config.json``.
+    """The content of ``config.json``, or the same from a GGUF file's metadata.
 
     Raises:
-        InputError: no such folder or file, or not a JSON object.
+        InputError: no such folder or file, not a JSON object, or not a GGUF file that is whole.
     """
+    if file := gguf_file(folder):
+        return read_gguf_config(file)
     if folder.is_file():
         refuse_pickle(folder)
         raise InputError(f"{folder}: is a file; right: the folder of config.json and {WEIGHTS}")
@@ -55,13 +66,15 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """All tensors of ``model.safetensors``, or of the shards that its index names.
+    """All tensors of ``model.safetensors``, of the shards that its index names, or of a GGUF file.
 
     Raises:
         InputError: no safetensors there (a pickle is refused and never opened), a file that is
             truncated, corrupt or something else under that name, or an index that does not
             agree with its shards.
     """
+    if file := gguf_file(folder):
+        return read_gguf_tensors(file)
     if (folder / WEIGHTS).is_file():
         return read_file(folder / WEIGHTS)
     if (folder / INDEX).is_file():
@@ -129,17 +142,42 @@ def filling(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_checkpoint(
-    folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], max_shard_bytes: int
 ) -> None:
-    """Write both files into an existing folder, each whole or not at all, ``config.json`` last.
+    """Write the weights and ``config.json`` into an existing folder, each file whole or not at all.
 
-    Other files of the folder stay, but shards of an earlier checkpoint are removed.
+    ``config.json`` comes last, after the files of an earlier checkpoint there were removed; other
+    files of the folder stay.
     """
-    write_file(folder / WEIGHTS, tensors)
+    shards = _shards(tensors, max_shard_bytes)
+    if len(shards) > 1:  # else an index of before would join old files and new ones
+        (folder / INDEX).unlink(missing_ok=True)
+    for name, shard in shards.items():
+        write_file(folder / name, shard)
+    if len(shards) > 1:
+        size = sum(t.nbytes for t in tensors.values())
+        places = {tensor: name for name, shard in shards.items() for tensor in shard}
+        write_json(folder / INDEX, {"metadata": {"total_size": size}, "weight_map": places})
+    for old in [folder / WEIGHTS, folder / INDEX, *folder.glob("model-*-of-*.safetensors")]:
+        if old.name not in shards and (old.name != INDEX or len(shards) == 1):
+            old.unlink(missing_ok=True)
     write_json(folder / "config.json", config)
-    (folder / INDEX).unlink(missing_ok=True)
-    for shard in folder.glob("model-*-of-*.safetensors"):
-        shard.unlink()
+
+
+def _shards(tensors: Mapping[str, Tensor], most: int) -> dict[str, dict[str, Tensor]]:
+    """The tensors in their order, by file, none larger than ``most`` bytes if it has several."""
+    parts: list[dict[str, Tensor]] = [{}]
+    filled = 0
+    for name, tensor in tensors.items():
+        if parts[-1] and filled + tensor.nbytes > most:
+            parts.append({})
+            filled = 0
+        parts[-1][name] = tensor
+        filled += tensor.nbytes
+    if len(parts) == 1:
+        return {WEIGHTS: parts[0]}
+    count = len(parts)
+    return {f"model-{i:05}-of-{count:05}.safetensors": part for i, part in enumerate(parts, 1)}
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:

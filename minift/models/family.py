@@ -1,11 +1,13 @@
 """What a model family tells the loader about itself."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+
+Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -13,8 +15,10 @@ class Family:
     """Classes, tasks and weight names of one family.
 
     A parameter's name is a module path and a leaf (``weight`` or ``bias``). ``names`` maps our
-    module paths to Hugging Face's; ``{i}`` stands for a layer's number. Both sides keep the base
-    model of a model with a head under the same ``prefix``, which the table leaves out.
+    module paths to Hugging Face's; ``{i}`` stands for a layer's number. A parameter that is no
+    weight or bias of a module (a class token, say) stands there with its whole name. Both sides
+    keep the base model of a model with a head under the same ``prefix``, which the table leaves
+    out.
     """
 
     config: type[Any]
@@ -36,23 +40,32 @@ class Family:
     """Parts that a base model goes without when the checkpoint has nothing for them."""
     tied: Mapping[str, str] = field(default_factory=dict)
     """Hugging Face's name of a tied copy → our name of the weight that it is a copy of."""
+    model_types: tuple[str, ...] = ()
+    """The ``model_type``s that this family serves, where they are several."""
+    from_disk: Callable[[Tensors, Any], Tensors] | None = None
+    """Where ``transformers`` stores other tensors than it has in memory: the tensors of a file →
+    those in memory, by Hugging Face's names with the prefix; the second argument is the config."""
+    to_disk: Callable[[Tensors, Any], Tensors] | None = None
+    """The way back."""
 
     @property
-    def model_type(self) -> str:
-        """What a ``config.json`` calls the family."""
-        return str(self.config.model_type)
+    def all_types(self) -> tuple[str, ...]:
+        """What a ``config.json`` may call the family."""
+        return self.model_types or (str(self.config.model_type),)
 
     def theirs(self, ours: str) -> str:
         """Hugging Face's name of our parameter; both with the prefix or both without."""
-        prefix, path, leaf = self._parts(ours)
-        index = re.search(r"\.(\d+)\.", path)
-        template = path if index is None else path.replace(index[0], ".{i}.", 1)
-        return f"{prefix}{self.names[template].format(i=index and index[1])}.{leaf}"
+        bare = self.bare(ours)
+        prefix, index = ours[: len(ours) - len(bare)], re.search(r"\.(\d+)\.", bare)
+        whole = _template(bare)
+        path, _, leaf = whole.rpartition(".")
+        name = self.names[whole] if whole in self.names else f"{self.names[path]}.{leaf}"
+        return prefix + name.format(i=index and index[1])
 
     def is_transposed(self, ours: str) -> bool:
         """Whether Hugging Face stores this parameter of ours transposed."""
-        _, path, leaf = self._parts(ours)
-        return leaf == "weight" and re.sub(r"\.\d+\.", ".{i}.", path) in self.transposed
+        path, _, leaf = _template(self.bare(ours)).rpartition(".")
+        return leaf == "weight" and path in self.transposed
 
     def bare(self, name: str) -> str:
         """A parameter's name without the base model's prefix."""
@@ -66,7 +79,7 @@ class Family:
         """Whether a tensor of a checkpoint is a weight of some head."""
         return any(re.fullmatch(pattern, self.bare(theirs)) for pattern in self.heads)
 
-    def _parts(self, ours: str) -> tuple[str, str, str]:
-        bare = self.bare(ours)
-        path, _, leaf = bare.rpartition(".")
-        return ours[: len(ours) - len(bare)], path, leaf
+
+def _template(name: str) -> str:
+    """A name with ``{i}`` for the layer's number, the first number in it."""
+    return re.sub(r"\.\d+\.", ".{i}.", name, count=1)

@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from minift.errors import InputError, one_of
-from minift.models import bert, gpt2
+from minift.models import bert, gemma, gpt2, llama, mixtral
 from minift.models.checkpoint import (
+    config_source,
     dtype_name,
     filling,
     listed,
@@ -25,8 +27,19 @@ from minift.models.config import read_labels
 from minift.models.family import Family
 from minift.models.weights import from_theirs, to_theirs
 
-FAMILIES: dict[str, Family] = {f.model_type: f for f in (bert.FAMILY, gpt2.FAMILY)}
-ASSETS = ("minilm",)
+FAMILIES: dict[str, Family] = {
+    model_type: module.FAMILY
+    for module in (
+        bert,
+        gpt2,
+        llama,
+        gemma,
+        mixtral,
+    )
+    for model_type in module.FAMILY.all_types
+}
+ASSETS = ("minilm", "smollm2")
+MAX_SHARD_BYTES = 5 * 10**9
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
@@ -41,7 +54,8 @@ def load(
 
     Args:
         name_or_path: a folder with ``config.json`` and ``model.safetensors`` (or shards with
-            their index), as ``save`` and ``transformers`` write it; or ``"minilm"``.
+            their index), as ``save`` and ``transformers`` write it; a GGUF file, which is
+            dequantised; or ``"minilm"``, ``"smollm2"``.
         dtype: of the parameters, whatever the file has.
         task: the class to load: ``"encoder"``, ``"token-classification"``, ``"causal-lm"``;
             ``None`` is the one that the checkpoint was saved from. A head that the checkpoint
@@ -58,11 +72,11 @@ def load(
         raise one_of("dtype", dtype_name(dtype), [dtype_name(known) for known in DTYPES])
     folder = checkpoint_folder(name_or_path)
     data = read_config_file(folder)
-    with _naming(folder / "config.json"):
+    with _naming(config_source(folder)):
         family, saved_as = _family(data), _architecture(data)
     if task is not None and task not in family.tasks:
         raise one_of("task", task, sorted(family.tasks))
-    with _naming(folder / "config.json"):
+    with _naming(config_source(folder)):
         cls = _class(family, saved_as, task)
         config = family.config.from_dict({**data, **_generation_ids(family, folder)})
     is_own = saved_as is not None and family.classes.get(saved_as) is cls
@@ -70,6 +84,9 @@ def load(
     model = _empty(cls, config, dtype)
     tensors = read_tensors(folder)
     _check_finite(tensors, folder)
+    if family.from_disk is not None:
+        with _naming(folder):
+            tensors = family.from_disk(tensors, config)
     new: list[str] = []
     if task is not None and not is_own:
         if saved_as is not None:
@@ -79,7 +96,7 @@ def load(
 
 
 def _check_finite(tensors: Mapping[str, Tensor], folder: Path) -> None:
-    bad = [n for n, t in tensors.items() if t.is_floating_point() and not t.isfinite().all()]
+    bad = [name for name, t in tensors.items() if t.is_floating_point() and not _is_finite(t)]
     if bad:
         raise InputError(
             f"{folder}: {listed(bad)} holds numbers that are not finite; right: weights of a "
@@ -87,23 +104,39 @@ def _check_finite(tensors: Mapping[str, Tensor], folder: Path) -> None:
         )
 
 
-def save(model: nn.Module, folder: str | os.PathLike[str]) -> None:
+def _is_finite(t: Tensor) -> bool:
+    """Without a mask as large as the tensor: the extremes of numbers with a NaN are NaN."""
+    t = t.float() if t.itemsize == 1 else t  # of eight bits PyTorch knows no extremes
+    return t.numel() == 0 or all(bool(extreme.isfinite()) for extreme in t.aminmax())
+
+
+def save(
+    model: nn.Module, folder: str | os.PathLike[str], *, max_shard_bytes: int = MAX_SHARD_BYTES
+) -> None:
     """Write ``config.json`` and ``model.safetensors`` that ``transformers`` loads.
 
     The folder is made when it is not there; other files in it stay.
 
+    Args:
+        max_shard_bytes: weights of more bytes are written as several files and their index; a
+            single tensor is never divided.
+
     Raises:
         InputError: not one of this project's models, or a place that cannot be written.
     """
+    if max_shard_bytes < 1:
+        raise InputError(f"max_shard_bytes: {max_shard_bytes}; right: at least 1")
     family = family_of(model)
     tensors = to_theirs(family, model)
+    if family.to_disk is not None:
+        tensors = family.to_disk(tensors, model.config)
     config = {
-        "architectures": [type(model).__name__],
+        "architectures": [hf_class(model)],
         "dtype": dtype_name(next(model.parameters()).dtype),
         **_config_dict(model),
     }
     with filling(folder) as place:
-        write_checkpoint(place, config, tensors)
+        write_checkpoint(place, config, tensors, max_shard_bytes)
 
 
 def from_hf(hf_model: Any) -> Any:
@@ -134,7 +167,7 @@ def to_hf(model: nn.Module) -> Any:
     family = family_of(model)
     config = transformers.AutoConfig.for_model(**_config_dict(model))
     with torch.random.fork_rng(devices=[]):  # its random start must not move the user's seed
-        hf_model = getattr(transformers, type(model).__name__)(config)
+        hf_model = getattr(transformers, hf_class(model))(config)
     tensors = to_theirs(family, model)
     hf_model.to(next(model.parameters()).dtype)
     problems = hf_model.load_state_dict(tensors, strict=False)
@@ -142,6 +175,11 @@ def to_hf(model: nn.Module) -> Any:
     if problems.unexpected_keys or set(problems.missing_keys) - tied:
         raise RuntimeError(f"weight names do not match transformers' {problems}")
     return hf_model.train(model.training)
+
+
+def hf_class(model: nn.Module) -> str:
+    """The name of the class of ``transformers`` that a model of ours is."""
+    return str(getattr(model, "hf_class", type(model).__name__))
 
 
 def hf_names(model: nn.Module) -> dict[str, str]:
@@ -164,7 +202,7 @@ def checkpoint_folder(name_or_path: str | os.PathLike[str]) -> Path:
     """The folder of a checkpoint: a path as it is, or an asset's, fetched if need be."""
     path = Path(name_or_path)
     if path.exists() or str(name_or_path) not in ASSETS:
-        if not path.exists() and path.name == str(name_or_path):
+        if not path.exists() and path.name == str(name_or_path) and path.suffix != ".gguf":
             error = str(one_of("model", str(path), ASSETS)).replace("unknown", "no folder")
             raise InputError(error.replace("; known", " and no model of that name; known"))
         return path
@@ -194,7 +232,7 @@ def _generation_ids(family: Family, folder: Path) -> dict[str, Any]:
 def _family(data: Mapping[str, Any]) -> Family:
     model_type = data.get("model_type")
     if model_type is None:
-        raise InputError(f"model_type is missing; known: {', '.join(FAMILIES)}")
+        raise InputError(f"model_type is missing; known: {', '.join(sorted(FAMILIES))}")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise one_of("model_type", model_type, sorted(FAMILIES))
     return FAMILIES[model_type]
@@ -257,10 +295,26 @@ def _labels(given: Any) -> dict[int, str]:
     return read_labels({"id2label": names}) or {}
 
 
+class _Unset(TorchFunctionMode):
+    """Weights of a model without memory get no starting numbers.
+
+    There is no place for them, and normal_ without memory makes PyTorch import its compiler: more
+    than a second, and 140 MB.
+    """
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function in (Tensor.normal_, nn.init.normal_):
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)
+
+
 def _empty(cls: type[nn.Module], config: Any, dtype: torch.dtype) -> nn.Module:
     """The model without memory for its weights, and without touching the random state."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Unset():
             return cls(config).to(dtype)
     except RuntimeError as error:
         raise InputError(f"config: sizes that no memory holds ({error})") from None

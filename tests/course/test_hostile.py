@@ -109,6 +109,8 @@ def test_the_table_is_right_on_what_everybody_has(graded):
 def test_nothing_of_the_environment_comes_back(graded):
     told = [r.message for work in graded[0].values() for r in work.results]
     assert not [m for m in told if "hunter2" in m]
+    looked = graded[0]["tells the teacher's environment"].results[0].message
+    assert "raised ValueError" in looked and "=" in looked  # it read an environment, and sent it
     assert "secret NoneFalse" in graded[0]["looks for a secret"].results[0].message
 
 

@@ -28,6 +28,43 @@ def test_it_gives_all_tokens_in_order(capacity):
     assert cache.length == 9
 
 
+@pytest.mark.parametrize("capacity", [None, 9])
+@pytest.mark.parametrize("window", [1, 2, 3, 6, 20])
+@pytest.mark.parametrize("pieces", [[4, 1, 1, 3], [1] * 9, [9], [2, 5, 2]], ids=str)
+def test_a_window_keeps_what_the_next_token_may_see(capacity, window, pieces):
+    cache, generator = KVCache(capacity), torch.Generator().manual_seed(0)
+    every = torch.randn(2, 3, 9, 4, generator=generator)
+    for length in pieces:
+        start, end = cache.length, cache.length + length
+        kept = min(start, window - 1)
+        for layer in range(2):
+            k = every[:, :, start:end] + layer
+            keys, values = cache.update(layer, k, -k, window=window)
+            assert torch.equal(keys, every[:, :, start - kept : end] + layer)
+            assert torch.equal(values, -keys)
+        cache.advance(length)
+        held = sum(k.untyped_storage().nbytes() for k, _ in cache._layers.values())
+        assert held == 2 * 4 * (2 * 3 * 4) * min(end, window - 1)
+
+
+@pytest.mark.parametrize("capacity", [None, 6])
+def test_rows_are_reordered_and_repeated(capacity):
+    cache = KVCache(capacity)
+    start = torch.randn(3, 2, 4, 5)
+    cache.update(0, start, 2 * start)
+    cache.update(1, start, 3 * start, window=3)
+    cache.set_cross(0, -start, -2 * start)
+    cache.advance(4)
+    cache.reorder(torch.tensor([2, 0, 0, 1]))
+    more = torch.randn(4, 2, 1, 5)
+    chosen = start[[2, 0, 0, 1]]
+    wanted = torch.cat([chosen, more], 2)
+    assert torch.equal(cache.update(0, more, 2 * more)[0], wanted)
+    assert torch.equal(cache.update(1, more, 3 * more, window=3)[1], 3 * wanted[:, :, 2:])
+    assert torch.equal(cache.cross(0)[1], -2 * chosen)
+    assert cache.cross(1) is None
+
+
 def test_memory_is_set_aside_once():
     cache = KVCache(capacity=9)
     addresses = {got.data_ptr() for got, _ in fill(cache, [4, 1, 1, 3])}

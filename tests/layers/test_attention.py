@@ -1,3 +1,4 @@
+import itertools
 import threading
 from importlib.util import find_spec
 from types import SimpleNamespace
@@ -64,6 +65,72 @@ def test_against_the_formula(backend, causal, padded, shape):
         wanted = by_loops(q, k, v, mask, causal, scale or shape[-1] ** -0.5)
         # measured: 4e-7
         assert float((got - wanted).abs().max()) < 2e-6
+
+
+def with_options(q, k, v, mask, bias, window, softcap, scale):
+    """The causal formula for one query at a time, in fp64, heads in groups, one option a line."""
+    q, k, v = (x.double() for x in (q, k, v))
+    out = torch.zeros_like(q)
+    batch, heads, queries, keys = *q.shape[:3], k.shape[2]
+    for b, h, i in itertools.product(range(batch), range(heads), range(queries)):
+        group = h * k.shape[1] // heads
+        last = i + keys - queries
+        first = 0 if window is None else max(0, last - window + 1)
+        seen = [j for j in range(first, last + 1) if mask is None or mask[b, j]]
+        scores = (k[b, group, seen] * q[b, h, i]).sum(-1) * scale
+        if softcap is not None:
+            scores = softcap * (scores / softcap).tanh()
+        if bias is not None:
+            scores = scores + bias[min(b, len(bias) - 1), h, i, seen]
+        out[b, h, i] = (scores.softmax(0)[:, None] * v[b, group, seen]).sum(0)
+    return out
+
+
+OPTIONS = {
+    "groups": {"kv_heads": 2},
+    "one key head": {"kv_heads": 1},
+    "window": {"window": 3},
+    "window of one": {"window": 1},
+    "wide window": {"window": 40},
+    "softcap": {"softcap": 0.4},
+    "bias": {"bias": 1},
+    "bias of each text": {"bias": 2},
+    "padding": {"padded": True},
+    "all": {"kv_heads": 2, "window": 4, "softcap": 2.0, "bias": 2, "padded": True},
+    "all but softcap": {"kv_heads": 1, "window": 4, "bias": 1, "padded": True},
+}
+
+
+@pytest.mark.parametrize("backend", [None, "torch", "eager", "triton"])
+@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("shape", [(2, 4, 9, 9, 8), (2, 4, 1, 9, 8), (2, 4, 5, 12, 8)], ids=str)
+def test_options_against_the_formula(backend, name, shape):
+    if backend == "triton":
+        pytest.importorskip("triton")
+    options = dict(OPTIONS[name])
+    kv_heads, padded = options.pop("kv_heads", 4), options.pop("padded", False)
+    q, k, v = random_qkv(*shape)
+    k, v = k[:, :kv_heads], v[:, :kv_heads]
+    mask = torch.ones(2, shape[3], dtype=torch.bool)
+    mask[1, 1::4] = not padded  # each query still sees the key before a hidden one
+    bias = None
+    if "bias" in options:
+        generator = torch.Generator().manual_seed(7)
+        bias = torch.randn(options["bias"], 4, *shape[2:4], generator=generator)
+    options |= {"bias": bias, "scale": 0.8}
+    visible = mask[:, None, None, :] if padded else None
+    got = attention(q, k, v, mask=visible, causal=True, backend=backend, **options)
+    wanted = with_options(q, k, v, mask, **{"window": None, "softcap": None, **options})
+    assert float((got - wanted).abs().max()) < 2e-6  # measured: 6e-7
+
+
+def test_heads_that_do_not_divide_and_windows_of_nothing():
+    q, k, v = random_qkv(1, 3, 2, 2, 8)
+    with pytest.raises(InputError, match="k: 2 heads for 3 of q; right: a number that divides"):
+        attention(q, k[:, :2], v[:, :2])
+    for options in ({"window": 2}, {"window": 0, "causal": True}):
+        with pytest.raises(InputError, match=r"window: \d with causal=.*; right: at least 1, and"):
+            attention(q, k, v, **options)
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 5, 5, 8), (2, 1, 1, 9, 16), (1, 1, 4, 9, 8)], ids=str)

@@ -23,6 +23,13 @@ def test_causal_mask_is_aligned_to_the_end():
     assert causal_mask(1, 4).int().tolist() == [[1, 1, 1, 1]]
 
 
+def test_a_window_leaves_the_last_keys():
+    assert causal_mask(3, 3, window=2).int().tolist() == [[1, 0, 0], [1, 1, 0], [0, 1, 1]]
+    assert causal_mask(2, 4, window=2).int().tolist() == [[0, 1, 1, 0], [0, 0, 1, 1]]
+    assert causal_mask(1, 4, window=1).int().tolist() == [[0, 0, 0, 1]]
+    assert torch.equal(causal_mask(3, 5, window=5), causal_mask(3, 5))
+
+
 def test_positions_are_counted_from_the_first_token():
     assert position_ids(None, 5, 5).tolist() == [[0, 1, 2, 3, 4]]
     assert position_ids(None, 5, 2).tolist() == [[3, 4]]

@@ -11,7 +11,9 @@ from tiny_hf import hf_bert, hf_gpt2
 
 import minift
 from minift.errors import InputError
+from minift.models.loading import FAMILIES
 
+KNOWN = ", ".join(sorted(FAMILIES))
 RUN = []
 CONVERT = (
     "right: safetensors, e.g. AutoModel.from_pretrained(…).save_pretrained(…) in transformers, "
@@ -58,7 +60,7 @@ def test_no_folder(tmp_path, folder, monkeypatch):
     assert error_of(tmp_path / "nothing") == f"FOLDER: no such folder; {right}"
     monkeypatch.chdir(tmp_path)
     assert error_of("minilmm").replace("FOLDER", "minilmm") == (
-        "model: no folder 'minilmm' and no model of that name; known: minilm; "
+        "model: no folder 'minilmm' and no model of that name; known: minilm, smollm2; "
         "did you mean 'minilm'?"
     )
     assert error_of(folder / "config.json") == (
@@ -81,14 +83,14 @@ def test_no_config(folder):
         ("[1]", ": holds a list; right: a JSON object {…}"),
         ("", ": the file is empty"),
         ("[" * 100_000, ": not a config (nested too deeply)"),
-        ("{}", ": model_type is missing; known: bert, gpt2"),
+        ("{}", f": model_type is missing; known: {KNOWN}"),
         (
             '{"model_type": "bart"}',
-            ": model_type: unknown 'bart'; known: bert, gpt2; did you mean 'bert'?",
+            f": model_type: unknown 'bart'; known: {KNOWN}; did you mean 'bert'?",
         ),
         (
             '{"model_type": ["bert"]}',
-            ": model_type: unknown ['bert']; known: bert, gpt2",
+            f": model_type: unknown ['bert']; known: {KNOWN}",
         ),
         (
             '{"model_type": "bert", "architectures": "BertModel"}',

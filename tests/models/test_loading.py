@@ -112,6 +112,33 @@ def test_shards(make, tmp_path):
     assert [name for name in left if "safetensors" in name] == ["model.safetensors"]
 
 
+@pytest.mark.parametrize("make", [hf_bert, hf_gpt2])
+def test_we_write_shards_too(make, tmp_path):
+    original = make()
+    ours = minift.from_hf(original)
+    original.save_pretrained(tmp_path, max_shard_size="20KB")
+    theirs = {path.name for path in tmp_path.glob("model-*")}
+    minift.save(ours, tmp_path, max_shard_bytes=15_000)  # over theirs
+    shards = sorted(tmp_path.glob("model-*-of-*.safetensors"))
+    assert len(shards) > 3
+    assert not theirs & {path.name for path in shards}
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    sizes = {path.name: sum(t.nbytes for t in load_file(path).values()) for path in shards}
+    assert index["metadata"]["total_size"] == sum(sizes.values())
+    most = max(sizes.values())
+    assert most <= 15_000 or most == max(t.nbytes for t in original.state_dict().values())
+    assert_same_weights(minift.load(tmp_path), original)
+    again = type(original).from_pretrained(tmp_path)
+    ids, mask = ragged([7, 12, 1])
+    assert_close(logits_or_hidden(again, ids, mask), logits_or_hidden(original, ids, mask))
+    minift.save(ours, tmp_path, max_shard_bytes=10**6)
+    assert [path.name for path in tmp_path.glob("model*")] == ["model.safetensors"]
+    minift.save(ours, tmp_path, max_shard_bytes=15_000)
+    assert not (tmp_path / "model.safetensors").exists()
+    with pytest.raises(minift.InputError, match="max_shard_bytes: 0; right: at least 1"):
+        minift.save(ours, tmp_path, max_shard_bytes=0)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 def test_dtypes(dtype, tmp_path):
     original = hf_bert()

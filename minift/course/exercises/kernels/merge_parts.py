@@ -66,8 +66,7 @@ exercise = Exercise(
         Part("merges parts of equal weight", alike, "Each part counts by its share of the sum."),
         Part("merges parts of any weight", uneven, "A part's sum of exponentials is e^lse."),
         Part("gives the LSE of both", uneven, "lse = log(e^lse_1 + e^lse_2).", part="lse"),
-        # An LSE of some hundreds is rounded to some hundreds of eps, and e^lse with it.
-        Part("stays finite for large scores", large, "e^lse itself overflows.", ulps=1024),
+        Part("stays finite for large scores", large, "e^lse itself overflows."),
         Part("takes a part that saw nothing", one_is_empty, "Its lse is -inf, its weight 0."),
         Part("takes two parts that saw nothing", nothing_seen, "-inf - -inf is NaN."),
         Part("and gives LSE -inf for them", nothing_seen, "log(0) is -inf.", part="lse"),
