@@ -130,7 +130,7 @@ class BPETokenizer(BaseTokenizer):
     def _pieces(self, text: str) -> Iterator[tuple[int, int, Encoding]]:
         for begin, part, token in self._parts(text):
             if token is not None:
-                yield begin, 1, Encoding([token.id], [token.content], [(0, len(part))], [0])
+                yield begin, 1, Encoding([token.id], [part], [(0, len(part))], [0])
                 continue
             words, added = self._words(part)
             begin -= added

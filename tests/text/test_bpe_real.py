@@ -35,7 +35,8 @@ def test_whole_texts(real: Pair, speech_lines: list[str], topics: list[str]) -> 
 @pytest.mark.parametrize("between", ["", "a", " ", "1", "!", "\n"])
 @pytest.mark.parametrize("digits", [False, True])
 def test_every_code_point_is_cut_alike(between: str, digits: bool) -> None:
-    text = between.join(EVERY)
+    """Alone all of them, beside others every kind of them."""
+    text = between.join(VARIED if between else EVERY)
     steps: list[Any] = [pre_tokenizers.Split(Regex(ORIGINAL), "isolated")]
     if digits:
         steps.insert(0, pre_tokenizers.Digits(individual_digits=True))
@@ -45,7 +46,7 @@ def test_every_code_point_is_cut_alike(between: str, digits: bool) -> None:
 
 @pytest.mark.parametrize("between", ["", " "])
 def test_every_kind_of_code_point(real: Pair, between: str) -> None:
-    chars = [char for char in VARIED if char >= " "]
+    chars = [char for char in VARIED if " " <= char < "\U00040000"]  # SmolLM2 lacks some others
     real.same(between.join(chars[i : i + 700]) for i in range(0, len(chars), 700))
 
 
