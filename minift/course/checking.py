@@ -8,7 +8,7 @@ from textwrap import wrap
 from typing import Any, Literal
 
 from minift.course import progress_file
-from minift.course.attempt import is_stub, signature_problem
+from minift.course.attempt import is_stub, order_problem, signature_problem
 from minift.course.diagnosis import likely_mistake
 from minift.course.exercise import Exercise, plain
 from minift.course.printed import Printed
@@ -18,6 +18,7 @@ from minift.course.show import show
 from minift.course.trial import RETURNS, Counterexample, NotAttempted
 
 State = Literal["not attempted", "right", "wrong"]
+ORDER = "Arguments are given by position, so their order is the stub's, whatever their names."
 WIDTH = 88  # characters of a line of a message; a notebook has room for about 100
 
 
@@ -169,6 +170,9 @@ def _examine(exercise: Exercise, fn: Any, printed: Printed) -> Outcome:
 def _report(
     exercise: Exercise, prop: Equals, fn: Any, found: Counterexample, printed: bool
 ) -> tuple[str, str, str, str, str]:
+    if problem := order_problem(exercise, fn):
+        yours, right = problem
+        return "takes its arguments in the agreed order", "", right, yours, ORDER
     if found.claim == RETURNS and printed:
         mistake = "The result is printed and then lost: `return` it."
     else:

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,7 +32,15 @@ def kind(value: Any) -> str:
     if isinstance(value, Tensor):
         sparse = "" if value.layout == torch.strided else "sparse "
         return f"{sparse}{_dtype(value)} tensor of shape {tuple(value.shape)}"
-    return type(value).__name__
+    if isinstance(value, np.ndarray):
+        return "NumPy array"
+    return str(getattr(value, "in_words", type(value).__name__))
+
+
+def a_kind(value: Any) -> str:
+    """``kind`` with its article: ``a float32 tensor of shape (2, 3)``, ``an int``."""
+    name = kind(value)
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def _tensor(value: Tensor) -> str:

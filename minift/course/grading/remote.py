@@ -296,6 +296,8 @@ class _Call(torch.autograd.Function):
 class Strange:
     """In place of a value that cannot be sent."""
 
+    in_words = "value that cannot be sent"
+
     def __init__(self, what: str) -> None:
         self.what = what
 
