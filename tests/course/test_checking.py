@@ -222,7 +222,7 @@ def test_other_names_and_defaults_of_arguments_are_fine():
             "a tensor on cpu",
         ),
         (lambda q, k: (q @ k.mT).to_sparse(), None, "a sparse float32 tensor", "a float32 tensor"),
-        (lambda q, k: (q @ k.mT).numpy(), None, "a NumPy array: array(", "a float32 tensor of shape"),
+        (lambda q, k: (q @ k.mT).numpy(), None, "a NumPy array: array(", "a float32 tensor of"),
         (lambda q, k: (row for row in q @ k.mT), None, "a generator", "a float32 tensor of shape"),
         (lambda q, k: map(abs, q), None, "a map", "a float32 tensor of shape (1, 1, 1, 2)"),
         (lambda q, k: (q @ k.mT, q), None, "a tuple: (float32 (1, 1, 1, 2)", "a float32 tensor"),

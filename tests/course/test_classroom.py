@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from importlib.util import find_spec
 
 import nbformat
@@ -128,7 +129,7 @@ def test_nbgrader_runs_it_unchanged_and_gives_our_points(course, tmp_path):
 
     def nbgrader(*words):
         done = subprocess.run(
-            ["nbgrader", *words], cwd=folder, capture_output=True, text=True,
+            [sys.executable, "-m", "nbgrader", *words], cwd=folder, capture_output=True, text=True,
             env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-2000:]
