@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -127,10 +128,13 @@ def test_wrong_input(tmp_path, capsys):
 def test_nbgrader_runs_it_unchanged_and_gives_our_points(course, tmp_path):
     folder = shutil.copytree(course, tmp_path / "course")
 
+    # it starts programs that were installed beside it
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
     def nbgrader(*words):
         done = subprocess.run(
             [sys.executable, "-m", "nbgrader", *words], cwd=folder, capture_output=True, text=True,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-2000:]
 
