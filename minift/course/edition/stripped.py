@@ -14,7 +14,7 @@ from pathlib import Path
 from minift.course.exercise import Exercise
 from minift.errors import InputError
 
-KEPT_ARGUMENTS = ("hints", "apply")
+KEPT_ARGUMENTS = ("hints", "apply", "in_library")
 EXERCISES = "minift.course.exercises"
 
 
