@@ -49,7 +49,7 @@ def dynamic(rope: "Rope", length: Tensor) -> Tensor:
 
 
 def yarn(rope: "Rope", length: Tensor) -> Tensor:
-    """Fast pairs as they are, slow ones ``/ factor``, a ramp between (Peng et al. 2023, section 3.2).
+    """Fast pairs as they are, slow ones ``/ factor``, a ramp between (Peng et al., section 3.2).
 
     A pair is fast when it turns ``beta_fast`` times or more within the trained length, slow when
     it turns ``beta_slow`` times or less.
@@ -81,7 +81,7 @@ def longrope(rope: "Rope", length: Tensor) -> Tensor:
 
 def llama3(rope: "Rope", length: Tensor) -> Tensor:
     """Waves longer than ``L / low_freq_factor`` are slowed by ``factor``, those shorter than
-    ``L / high_freq_factor`` stay, with a ramp between (Llama 3.1's own rule; L: original length)."""
+    ``L / high_freq_factor`` stay, with a ramp between. L: the original length; Llama 3.1's rule."""
     plain = default(rope, length)
     original, low, high = (
         rope.original_max_position_embeddings, rope.low_freq_factor, rope.high_freq_factor,

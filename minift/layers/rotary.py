@@ -1,6 +1,6 @@
 """Rotary position embedding (RoPE): positions as rotations of queries and keys.
 
-    rotate(x, m):   pair i of x turned by the angle  m · θᵢ,      θᵢ = base^(−2i/D),  i = 0 … D/2 − 1
+    rotate(x, m):   pair i of x turned by the angle m · θᵢ,   θᵢ = base^(−2i/D),  i = 0 … D/2 − 1
 
 Su et al. 2021 (RoFormer, arXiv:2104.09864), section 3.4. The product of a query at position m and
 a key at position n depends on m − n only. Pair i is made of the elements i and i + D/2 of a head
@@ -32,7 +32,8 @@ NEEDED: dict[str, tuple[str, ...]] = {
 """What a ``rope_type`` cannot do without; the others have no such option."""
 OPTIONAL: dict[str, tuple[str, ...]] = {
     "yarn": (
-        "factor", "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate",
+        "factor", "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim",
+        "truncate",
     ),
     "longrope": ("factor", "attention_factor"),
     "proportional": ("factor", "partial_rotary_factor"),
@@ -155,8 +156,6 @@ def _check_names(kind: str, given: Mapping[str, Any]) -> None:
             f"config: rope_parameters: {unknown[0]} is not an option of rope_type={kind!r}; "
             f"right: {', '.join((*needed, *optional)) or 'only rope_theta'}"
         )
-
-
 
 
 def _number(name: str, value: Any) -> float | int | bool:
