@@ -108,7 +108,7 @@ class DecoderConfig:
 
     def rope(self, kind: str) -> Rope:
         """The rotation in the layers of a kind; in most families the same for all."""
-        parameters = self.rope_parameters or {"rope_theta": self.THETA}
+        parameters = self.rope_parameters or self.read_rope({"model_type": self.model_type})
         return Rope.from_parameters(parameters, self.head_size, self.max_position_embeddings)
 
     @classmethod
@@ -130,9 +130,8 @@ class DecoderConfig:
         own = self.OWN[self.model_type]
         values = {n: value for n, value in asdict(self).items() if n in self.COMMON or n in own}
         values["num_key_value_heads"] = self.kv_heads
-        values["rope_parameters"] = values["rope_parameters"] or {
-            "rope_type": "default", "rope_theta": self.THETA,
-        }  # fmt: skip
+        if self.rope_parameters is None:
+            values["rope_parameters"] = self.read_rope({"model_type": self.model_type})
         if "head_dim" in own or self.head_dim is not None:
             values["head_dim"] = self.head_size
         if "layer_types" in own:
