@@ -51,8 +51,9 @@ class MixtralConfig(DecoderConfig):
 
     OWN: ClassVar[dict[str, tuple[str, ...]]] = {
         "mixtral": (
-            "sliding_window", "hidden_act", "num_local_experts", "num_experts_per_tok",
-            "output_router_logits", "router_aux_loss_coef", "router_jitter_noise",
+            "head_dim", "sliding_window", "hidden_act", "num_local_experts",
+            "num_experts_per_tok", "output_router_logits", "router_aux_loss_coef",
+            "router_jitter_noise",
         )
     }  # fmt: skip
     THETA: ClassVar[float] = 1_000_000.0
