@@ -154,6 +154,4 @@ def hf_run(model, ids, mask, **options):
 
     Without a cache: with one, keys and values lie differently in memory, which costs a rounding.
     """
-    return model(
-        ids, attention_mask=mask, position_ids=positions(mask), use_cache=False, **options
-    )
+    return model(ids, attention_mask=mask, position_ids=positions(mask), use_cache=False, **options)
