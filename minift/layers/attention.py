@@ -135,7 +135,8 @@ def merge_heads(x: Tensor) -> Tensor:
 
 def repeat_heads(x: Tensor, heads: int) -> Tensor:
     """``(B, H_kv, N, D)`` → ``(B, heads, N, D)``: each head as often as its group has queries."""
-    return x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], dim=1)
+    times = heads // x.shape[1]
+    return x[:, :, None].expand(-1, -1, times, -1, -1).flatten(1, 2)  # (B, H_kv, times, N, D)
 
 
 def _check(q: Tensor, k: Tensor, causal: bool, window: int | None) -> None:

@@ -21,3 +21,21 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.dropout(self.down(self.act(self.up(x))))
+
+
+class GatedFeedForward(nn.Module):
+    """``W_down (act(W_gate x) ⊙ W_up x)``: one product opens and closes the other.
+
+    ``x: (..., hidden)`` in and out. With ``act`` "silu" it is called SwiGLU (Llama), with GELU
+    GeGLU (Gemma). Shazeer 2020 (arXiv:2002.05202), equation 6. Hugging Face: ``LlamaMLP``.
+    """
+
+    def __init__(self, hidden: int, inner: int, act: str, *, bias: bool = False) -> None:
+        super().__init__()
+        self.gate = nn.Linear(hidden, inner, bias=bias)
+        self.up = nn.Linear(hidden, inner, bias=bias)
+        self.down = nn.Linear(inner, hidden, bias=bias)
+        self.act = activation(act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(self.act(self.gate(x)) * self.up(x))

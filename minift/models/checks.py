@@ -11,10 +11,12 @@ def check_inputs(
     attention_mask: Tensor | None,
     *,
     vocab_size: int,
-    max_positions: int,
+    max_positions: int | None,
     past: int = 0,
 ) -> None:
     """Check ids ``(B, T)`` and mask ``(B, past + T)`` before they reach an embedding table.
+
+    ``max_positions`` is ``None`` where there is no table of positions.
 
     Raises:
         InputError: wrong type or shape, an id outside the vocabulary, or a sequence longer than
@@ -22,7 +24,7 @@ def check_inputs(
     """
     check_ids("input_ids", input_ids, vocab_size, "vocab_size")
     batch, length = input_ids.shape
-    if past + length > max_positions:
+    if max_positions is not None and past + length > max_positions:
         raise InputError(
             f"input_ids: {past + length} tokens are more than the model's {max_positions} "
             "positions; right: truncate, e.g. tokenizer(text, truncation=True)"

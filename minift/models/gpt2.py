@@ -15,17 +15,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minift.errors import InputError
 from minift.generation.cache import KVCache
-from minift.generation.greedy import generate
 from minift.layers.activation import activation
 from minift.layers.attention import attention, eager_attention, merge_heads, split_heads
 from minift.layers.feed_forward import FeedForward
 from minift.layers.mask import causal_mask, padding_mask, position_ids
-from minift.models.checks import check_inputs, check_labels
+from minift.models.causal_lm import CausalLM
+from minift.models.checks import check_inputs
 from minift.models.config import (
     check_deviation,
     check_heads,
@@ -204,78 +202,18 @@ class GPT2Model(nn.Module):
         )
 
 
-class GPT2LMHeadModel(nn.Module):
-    """The decoder with its language-modelling head. Hugging Face's counterpart has the same name.
+class GPT2LMHeadModel(CausalLM):
+    """The decoder with its language-modelling head; Hugging Face's class has the same name."""
 
-    Where ``tie_word_embeddings`` holds, ``lm_head`` is ``None`` and the token embedding is used.
-    """
+    prefix = "transformer"
 
     def __init__(self, config: GPT2Config) -> None:
-        super().__init__()
-        self.config = config
-        self.transformer = GPT2Model(config)
-        self.lm_head = None
-        if not config.tie_word_embeddings:
-            self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
-            init_weights(self.lm_head, config.initializer_range)
-
-    generate = generate
+        super().__init__(config, GPT2Model(config))
 
     @property
     def max_positions(self) -> int:
         """The longest sequence, prompt and new tokens together."""
-        return self.config.n_positions
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        labels: Tensor | None = None,
-        cache: KVCache | None = None,
-        *,
-        use_cache: bool | None = None,
-        last_only: bool = False,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
-    ) -> ModelOutput:
-        """``logits (B, T, V)`` for ``input_ids (B, T)``.
-
-        Args:
-            attention_mask: ``(B, N)``, 1 for tokens and 0 for padding, on either side; positions
-                are counted from the first token (Hugging Face's forward does not do that, its
-                ``generate`` does).
-            labels: ``(B, T)``, as ``input_ids``: position t is compared with label t + 1; −100 is
-                ignored.
-            cache: of the tokens before these; it is extended in place.
-            use_cache: start a cache when none is given; ``None``: in evaluation mode.
-            last_only: logits of the last token only, ``(B, 1, V)``, for decoding.
-
-        Raises:
-            InputError: ids or labels outside the vocabulary, more tokens than positions, a mask
-                of another shape, ``last_only`` with ``labels``.
-        """
-        if last_only and labels is not None:
-            raise InputError("last_only: True together with labels; right: labels need all logits")
-        if cache is None and (not self.training if use_cache is None else use_cache):
-            cache = KVCache()
-        output = self.transformer(
-            input_ids,
-            attention_mask,
-            cache=cache,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
-        )
-        x = output.last_hidden_state
-        head = self.transformer.token if self.lm_head is None else self.lm_head
-        output.logits = F.linear(x[:, -1:] if last_only else x, head.weight)
-        if labels is not None:
-            output.loss = self._loss(output.logits, labels, tuple(input_ids.shape))
-        return output
-
-    def _loss(self, logits: Tensor, labels: Tensor, shape: tuple[int, ...]) -> Tensor:
-        check_labels(labels, shape, self.config.vocab_size)
-        following = F.pad(labels, (0, 1), value=-100)[:, 1:]  # (B, T): the last has none
-        return F.cross_entropy(logits.float().flatten(0, 1), following.flatten())
+        return int(self.config.n_positions)
 
 
 FAMILY = Family(

@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from minift.layers.experts import Experts
+
 
 @torch.no_grad()
 def init_weights(module: nn.Module, std: float) -> None:
@@ -22,3 +24,6 @@ def init_weights(module: nn.Module, std: float) -> None:
     elif isinstance(module, nn.LayerNorm):
         module.weight.fill_(1.0)
         module.bias.zero_()
+    elif isinstance(module, Experts):
+        module.gate_up.normal_(0.0, std)
+        module.down.normal_(0.0, std)

@@ -22,6 +22,10 @@ class ModelOutput:
     """Scalar: mean cross-entropy over the labels that are not −100."""
     last_hidden_state: Tensor | None = None
     """``(B, T, hidden)``: the output of the last layer (after the final norm, if there is one)."""
+    aux_loss: Tensor | None = None
+    """Scalar: how unevenly a mixture of experts is used; 1 · k when evenly."""
+    router_logits: tuple[Tensor, ...] | None = None
+    """Scores of the experts in each layer, ``(B·T, experts)``."""
     pooler_output: Tensor | None = None
     """``(B, hidden)``: BERT's summary of the first token."""
     cache: "KVCache | None" = None
