@@ -86,6 +86,15 @@ def test_ten_steps_with_dropout_from_the_same_seed(name, impl):
     assert_same_weights(ours, theirs, tolerance=2e-6)
 
 
+@pytest.mark.parametrize("impl", ["sdpa", "eager"])
+def test_dropout_is_off_in_evaluation(impl):
+    theirs = hf_decoder("mistral-window", dropout=0.4, impl=impl)
+    ids, mask = ragged([7, 12, 1])
+    with use_backend(BACKENDS[impl]):
+        mine = minift.from_hf(theirs)(ids, mask).logits
+    assert_close(mine[mask != 0], hf_run(theirs, ids, mask).logits[mask != 0], "logits")
+
+
 @pytest.mark.parametrize("name", MIXTRALS)
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_router_logits_and_balance(name, side):
