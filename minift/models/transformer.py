@@ -171,9 +171,7 @@ class Transformer(nn.Module):
         self.config = config
         self.token = nn.Embedding(config.vocab_size, config.d_model)
         self.dropout = nn.Dropout(config.dropout)
-        self.encoder = nn.ModuleList(
-            EncoderLayer(config) for _ in range(config.num_encoder_layers)
-        )
+        self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_encoder_layers))
         self.decoder = nn.ModuleList(
             DecoderLayer(config, i) for i in range(config.num_decoder_layers)
         )
@@ -240,9 +238,7 @@ class Transformer(nn.Module):
         output.logits = F.linear(output.last_hidden_state, self.token.weight)  # (B, T, V)
         if labels is not None:
             check_labels(labels, tuple(decoder_input_ids.shape), self.config.vocab_size)
-            output.loss = smoothed_cross_entropy(
-                output.logits, labels, self.config.label_smoothing
-            )
+            output.loss = smoothed_cross_entropy(output.logits, labels, self.config.label_smoothing)
         return output
 
     def shifted(self, labels: Tensor) -> Tensor:

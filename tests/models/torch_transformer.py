@@ -38,17 +38,12 @@ class Reference(nn.Module):
                 module.register_forward_hook(lambda _m, _i, out: (out[0].contiguous(), out[1]))
 
     def embed(self, ids, mask):
-        """√C · token + position, written with loops and Python's own sine."""
-        width = self.config.d_model
-        table = torch.zeros(*ids.shape, width, dtype=torch.float64)
-        for row, real in enumerate(mask.tolist()):
-            place, seen = 0, False
-            for t, is_token in enumerate(real):
-                place, seen = (place + 1 if seen else 0), seen or bool(is_token)
-                for i in range(0, width, 2):
-                    angle = place / 10000 ** (i / width)
-                    table[row, t, i : i + 2] = torch.tensor([math.sin(angle), math.cos(angle)])
-        x = self.token(ids) * math.sqrt(width) + table.to(self.token.weight.dtype)
+        """√C · token + position; a position's row is written with Python's own sine."""
+        width, places = self.config.d_model, (mask.cumsum(-1) - 1).clamp(min=0)
+        rows = [[t / 10000 ** (i // 2 * 2 / width) for i in range(width)] for t in range(64)]
+        rows = [[(math.sin, math.cos)[i % 2](a) for i, a in enumerate(row)] for row in rows]
+        table = torch.tensor(rows, dtype=self.token.weight.dtype)  # (64, C)
+        x = self.token(ids) * math.sqrt(width) + table[places]
         return F.dropout(x, self.config.dropout, self.training)
 
     def forward(self, ids, mask, target, target_mask):
