@@ -1,4 +1,4 @@
-"""The parts of the 2017 transformer: positions, smoothed labels, the attention with its products."""
+"""The parts of the 2017 model: positions, smoothed labels, attention with its products."""
 
 import math
 

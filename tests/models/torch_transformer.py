@@ -1,4 +1,4 @@
-"""The reference of the 2017 model: ``torch.nn.Transformer`` between an embedding and a tied head."""
+"""The reference of the 2017 model: ``torch.nn.Transformer`` with embedding and tied head."""
 
 import math
 
