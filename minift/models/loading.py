@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from minift.errors import InputError, one_of
-from minift.models import bert, gpt2
+from minift.models import bert, gpt2, vit
 from minift.models.checkpoint import (
     dtype_name,
     filling,
@@ -30,6 +30,7 @@ FAMILIES: dict[str, Family] = {
     for module in (
         bert,
         gpt2,
+        vit,
     )
     for model_type in module.FAMILY.all_types
 }
