@@ -1,8 +1,19 @@
 """Losses that PyTorch's own cross-entropy is the reference for."""
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from minift.errors import InputError
+
+
+def next_token_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """The mean of −log p[token t + 1] at place t, for ``logits (B, T, V)``.
+
+    ``labels (B, T)`` are the input ids, −100 where there is nothing to predict; the last place has
+    no next token.
+    """
+    following = F.pad(labels, (0, 1), value=-100)[:, 1:]  # (B, T)
+    return F.cross_entropy(logits.float().flatten(0, 1), following.flatten())
 
 
 def smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:

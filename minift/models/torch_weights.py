@@ -1,9 +1,11 @@
-"""Weights of ``torch.nn.Transformer`` under the names of our ``Transformer``."""
+"""Weights of PyTorch's own modules under the names of ours: ``Transformer`` and ``LSTM``."""
 
 import re
 from collections.abc import Mapping
 
 from torch import Tensor
+
+from minift.errors import InputError
 
 ATTENTION = {"self_attn": "attention", "multihead_attn": "cross_attention"}
 PLAIN = {"linear1": "feed_forward.up", "linear2": "feed_forward.down"}
@@ -41,3 +43,18 @@ def _layer(stack: str, name: str, value: Tensor) -> dict[str, Tensor]:
     leaf = leaf.removeprefix("in_proj_")  # weight (3C, C) or bias (3C,)
     parts = zip(("query", "key", "value"), value.chunk(3), strict=True)
     return {f"{path}.{part}.{leaf}": piece for part, piece in parts}
+
+
+def from_torch_lstm(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``state_dict()`` of a ``torch.nn.LSTM``, or its gradients, as our ``LSTM`` holds them.
+
+    ``weight_ih_l2_reverse`` is layer 2 backwards, the product of its input.
+    """
+    ours = {}
+    for name, value in tensors.items():
+        found = re.fullmatch(r"(weight|bias)_(ih|hh)_l(\d+)(_reverse)?", name)
+        if found is None:
+            raise InputError(f"tensors: {name} is not a weight of an LSTM; right: no projections")
+        product = "input" if found[2] == "ih" else "hidden"
+        ours[f"layers.{found[3]}.{int(bool(found[4]))}.{product}.{found[1]}"] = value
+    return ours
