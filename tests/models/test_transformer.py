@@ -137,8 +137,9 @@ def test_the_decoder_sees_neither_the_future_nor_padding():
 
 @pytest.mark.parametrize("cuts", [(1, 1, 1, 1), (3, 1, 2), (6,)])
 @pytest.mark.parametrize("capacity", [None, 10])
-def test_with_a_cache_as_without(cuts, capacity):
-    ours, _ = pair("uneven-stacks")
+@pytest.mark.parametrize("name", ["plain", "uneven-stacks"])
+def test_with_a_cache_as_without(name, cuts, capacity):
+    ours, _ = pair(name)
     ids, mask = ragged([7, 12, 3], "left")
     target, target_mask = ragged([6, 3, 5], "left", seed=1)
     target, target_mask = target[:, : sum(cuts)], target_mask[:, : sum(cuts)]

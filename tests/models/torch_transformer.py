@@ -33,7 +33,10 @@ class Reference(nn.Module):
         self.body.encoder.enable_nested_tensor = False
         self.token = nn.Embedding(c.vocab_size, c.d_model)
         for module in self.body.modules():
+            if isinstance(module, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer):
+                module.dropout.p = c.activation_dropout
             if isinstance(module, nn.MultiheadAttention):
+                module.dropout = c.attention_dropout
                 # Its output is a view of (T, B, C); dropout would draw in that order.
                 module.register_forward_hook(lambda _m, _i, out: (out[0].contiguous(), out[1]))
 
@@ -73,7 +76,9 @@ def pair(name="plain", *, dropout=0.0, seed=0):
     """Our model and the reference with the same random weights, in evaluation mode."""
     sizes = {"vocab_size": VOCAB, "d_model": 24, "nhead": 4, "dim_feedforward": 40}
     sizes |= {"num_encoder_layers": 2, "num_decoder_layers": 2}
-    drops = dict.fromkeys(("dropout", "attention_dropout", "activation_dropout"), dropout)
+    # different probabilities, so that one in the place of another would be seen
+    drops = {"dropout": dropout, "attention_dropout": 2 * dropout}
+    drops["activation_dropout"] = 3 * dropout
     config = TransformerConfig(**{**sizes, **drops, **CONFIGS[name]})
     torch.manual_seed(seed)
     theirs = Reference(config)

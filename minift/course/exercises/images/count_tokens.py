@@ -72,11 +72,15 @@ def solution(
 def by_building_one(
     image: tuple[int, int], patch: tuple[int, int], channels: int, hidden: int
 ) -> tuple[int, int, int]:
-    sizes = {"image_size": list(image), "patch_size": list(patch), "num_channels": channels}
     config = ViTConfig(
-        **sizes, hidden_size=hidden, num_hidden_layers=1, num_attention_heads=1,
+        image_size=list(image),
+        patch_size=list(patch),
+        num_channels=channels,
+        hidden_size=hidden,
+        num_hidden_layers=1,
+        num_attention_heads=1,
         intermediate_size=1,
-    )  # fmt: skip
+    )
     embeddings = ViTModel(config).embeddings
     positions, patches = embeddings.position_embeddings, embeddings.patch_embeddings
     numbers = sum(parameter.numel() for parameter in patches.parameters())
