@@ -9,18 +9,25 @@ class FeedForward(nn.Module):
     """``dropout(W₂ act(W₁ x + b₁) + b₂)``, the same for every position.
 
     ``x: (..., hidden)`` in and out; ``inner`` is the width between. BERT calls the two products
-    ``intermediate.dense`` and ``output.dense``, GPT-2 ``c_fc`` and ``c_proj``.
+    ``intermediate.dense`` and ``output.dense``, GPT-2 ``c_fc`` and ``c_proj``. A few models also
+    drop what comes out of ``act``, with probability ``inner_dropout``.
     """
 
-    def __init__(self, hidden: int, inner: int, act: str, dropout: float) -> None:
+    def __init__(
+        self, hidden: int, inner: int, act: str, dropout: float, inner_dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.up = nn.Linear(hidden, inner)
         self.down = nn.Linear(inner, hidden)
         self.act = activation(act)
         self.dropout = nn.Dropout(dropout)
+        self.inner_dropout = nn.Dropout(inner_dropout) if inner_dropout else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.dropout(self.down(self.act(self.up(x))))
+        inner = self.act(self.up(x))
+        if self.inner_dropout is not None:
+            inner = self.inner_dropout(inner)
+        return self.dropout(self.down(inner))
 
 
 class GatedFeedForward(nn.Module):

@@ -13,7 +13,7 @@ def init_weights(module: nn.Module, std: float) -> None:
     For use with ``model.apply``. Devlin et al. 2019, appendix A; Hugging Face's
     ``PreTrainedModel._init_weights``, in the same order.
     """
-    if isinstance(module, nn.Linear):
+    if isinstance(module, nn.Linear | nn.Conv2d):
         module.weight.normal_(0.0, std)
         if module.bias is not None:
             module.bias.zero_()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from minift.errors import InputError, one_of
-from minift.models import bert, gemma, gpt2, llama, mixtral
+from minift.models import bert, gemma, gpt2, llama, mixtral, vit
 from minift.models.checkpoint import (
     dtype_name,
     filling,
@@ -33,6 +33,7 @@ FAMILIES: dict[str, Family] = {
         llama,
         gemma,
         mixtral,
+        vit,
     )
     for model_type in module.FAMILY.all_types
 }

@@ -34,3 +34,10 @@ class ModelOutput:
     """Embedding output, then each layer's: ``layers + 1`` tensors ``(B, T, hidden)``."""
     attentions: tuple[Tensor, ...] | None = None
     """Attention probabilities of each layer, ``(B, heads, T, N)``."""
+    encoder_last_hidden_state: Tensor | None = None
+    """``(B, S, hidden)``: an encoder-decoder's output of the encoder."""
+    encoder_attentions: tuple[Tensor, ...] | None = None
+    """The same of an encoder-decoder's encoder, ``(B, heads, S, S)``; ``attentions`` has the
+    decoder's attention to itself."""
+    cross_attentions: tuple[Tensor, ...] | None = None
+    """The decoder's attention to the encoder's output, ``(B, heads, T, S)``."""

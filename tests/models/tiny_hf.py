@@ -26,6 +26,16 @@ GPT2_CONFIGS = {
     "inverse-layer-scale": {"scale_attn_by_inverse_layer_idx": True, "layer_norm_epsilon": 1e-3},
     "unscaled-gelu": {"scale_attn_weights": False, "activation_function": "gelu"},
 }
+VIT_CONFIGS = {
+    "plain": {},
+    "one-layer-one-head": {"num_hidden_layers": 1, "num_attention_heads": 1},
+    "odd-sizes": {"hidden_size": 21, "num_attention_heads": 3, "intermediate_size": 13},
+    "oblong": {"image_size": [10, 15], "patch_size": [2, 5], "num_channels": 1},
+    "one-patch-no-bias": {"patch_size": 12, "qkv_bias": False, "layer_norm_eps": 1e-3},
+    "pixels-left-over": {"patch_size": 5, "hidden_act": "gelu_new", "num_channels": 2},
+    "wide-pooler": {"pooler_output_size": 31, "pooler_act": "gelu", "num_hidden_layers": 4},
+}
+VIT_CLASSES = ("ViTModel", "ViTForImageClassification")
 BERT_CLASSES = ("BertModel", "BertForTokenClassification")
 
 
@@ -50,13 +60,32 @@ def hf_gpt2(name="plain", *, seed=0, dropout=0.0, impl="sdpa", **more):
     return _random(transformers.GPT2LMHeadModel, config, seed)
 
 
+def hf_vit(name="plain", cls="ViTModel", *, seed=0, dropout=0.0, impl="sdpa", labels=5):
+    """A ViT of ``transformers`` with random weights, in evaluation mode."""
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes |= {"intermediate_size": 40, "image_size": 12, "patch_size": 4}
+    sizes |= {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": 2 * dropout}
+    options = {**sizes, **VIT_CONFIGS[name]}
+    config = transformers.ViTConfig(**options, num_labels=labels, attn_implementation=impl)
+    return _random(getattr(transformers, cls), config, seed)
+
+
+def images(config, count=3, seed=0):
+    """Random pixels of the shape that a ViT's config asks for."""
+    sides = config.image_size
+    sides = (sides, sides) if isinstance(sides, int) else sides
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, config.num_channels, *sides, generator=generator)
+
+
 def _random(cls, config, seed):
     torch.manual_seed(seed)
     model = cls(config).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            is_norm = ("LayerNorm" in name or "ln_" in name) and name.endswith("weight")
-            parameter.normal_(1.0 if is_norm else 0.0, 0.2)
+            is_norm = "layernorm" in name.lower() or "ln_" in name
+            scale = is_norm and name.endswith("weight")
+            parameter.normal_(1.0 if scale else 0.0, 0.2)
     return model
 
 
