@@ -26,8 +26,9 @@ def generate(
     tokenizer: Decodes | None = None,
     **options: Any,
 ) -> Tensor:
-    """Continue each prompt of ``input_ids: (B, T)``; gives ``(B · texts, T + new)``, prompts included.
+    """Continue each prompt of ``input_ids: (B, T)``; gives ``(B · texts, T + new)``.
 
+    Each row is a whole text, its prompt included; those of one prompt stand beside each other.
     The same tokens as ``transformers``' ``generate``: greedy and with beams always, drawn ones
     under the same ``torch.manual_seed``. The model is in evaluation mode meanwhile.
 
@@ -91,14 +92,14 @@ def _check_room(model: CausalLM, ids: Tensor, new_tokens: int) -> None:
 def _prompt_mask(ids: Tensor, given: Tensor | None, settings: GenerationSettings) -> Tensor:
     if given is None:
         pad = settings.pad_token_id
-        guessed = pad is not None and pad not in settings.eos_token_id
-        return (ids != pad if guessed else torch.ones_like(ids, dtype=torch.bool)).long()
+        guessed = pad not in settings.eos_token_id
+        return ids.ne(pad).long() if pad is not None and guessed else torch.ones_like(ids)
     if given.shape != ids.shape:
         raise InputError(
             f"attention_mask: shape {tuple(given.shape)}; right: {tuple(ids.shape)}, one entry for "
             "each token of input_ids"
         )
-    real = given != 0
-    if not bool(real[:, -1].all()):
+    mask = given.ne(0).long()
+    if not bool(mask[:, -1].all()):
         raise InputError("attention_mask: padding on the right; right: pad prompts on the left")
-    return real.long()
+    return mask

@@ -6,7 +6,6 @@ ones. A token that may not be chosen gets −∞: its probability after the soft
 """
 
 from collections.abc import Callable
-from functools import reduce
 
 import torch
 from torch import Tensor
@@ -51,7 +50,8 @@ def top_p(scores: Tensor, p: float, keep: int = 1) -> Tensor:
 def min_p(scores: Tensor, p: float, keep: int = 1) -> Tensor:
     """Keep tokens with at least ``p`` times the probability of the most probable one.
 
-    At least ``keep`` tokens stay. Nguyen et al. 2024, section 3. Hugging Face: ``MinPLogitsWarper``.
+    At least ``keep`` tokens stay. Nguyen et al. 2024, section 3.
+    Hugging Face: ``MinPLogitsWarper``.
     """
     probabilities = scores.softmax(dim=-1)
     goes = probabilities < p * probabilities.amax(dim=-1, keepdim=True)
@@ -62,7 +62,7 @@ def min_p(scores: Tensor, p: float, keep: int = 1) -> Tensor:
 def repetition_penalty(
     ids: Tensor, scores: Tensor, penalty: float, padding: Tensor | None = None
 ) -> Tensor:
-    """Divide the positive scores of tokens in ``ids (R, N)`` by ``penalty``, multiply negative ones.
+    """Divide positive scores of tokens in ``ids (R, N)`` by ``penalty``, multiply negative ones.
 
     However often a token occurs, it is penalised once. ``padding (R, N')`` is True where one of the
     first N' tokens is padding, which counts for nothing. Keskar et al. 2019, section 4.1.
@@ -92,42 +92,27 @@ def processors_of(
         prompt: the number of tokens, padding included, that were there before the first new one.
         padding: ``(R, prompt)``, True where the prompt is padding; ``None``: nowhere.
     """
-    steps = _changes(settings, prompt, padding)
-    if settings.do_sample:
-        steps += [lambda ids, scores, f=f: f(scores) for f in _filters(settings)]
-    return lambda ids, scores: reduce(lambda changed, step: step(ids, changed), steps, scores)
+
+    def process(ids: Tensor, scores: Tensor) -> Tensor:
+        if settings.repetition_penalty != 1.0:
+            scores = repetition_penalty(ids, scores, settings.repetition_penalty, padding)
+        if settings.eos_token_id and ids.shape[1] - prompt < settings.min_new_tokens:
+            scores = forbid(scores, settings.eos_token_id)
+        return to_draw_from(scores, settings) if settings.do_sample else scores
+
+    return process
 
 
-def _changes(settings: GenerationSettings, prompt: int, padding: Tensor | None) -> list[Processor]:
-    """What applies to every method, sampling or not."""
-    steps: list[Processor] = []
-    if settings.repetition_penalty != 1.0:
-        steps.append(
-            lambda ids, scores: repetition_penalty(
-                ids, scores, settings.repetition_penalty, padding
-            )
-        )
-    if settings.min_new_tokens and settings.eos_token_id:
-        steps.append(
-            lambda ids, scores: (
-                forbid(scores, settings.eos_token_id)
-                if ids.shape[1] - prompt < settings.min_new_tokens
-                else scores
-            )
-        )
-    return steps
-
-
-def _filters(settings: GenerationSettings) -> list[Callable[[Tensor], Tensor]]:
+def to_draw_from(scores: Tensor, settings: GenerationSettings) -> Tensor:
+    """Temperature, top-k, top-p and min-p, in this order, each if it is asked for."""
     # beams need something else than EOS to go on with
     keep = 1 if settings.num_beams == 1 else max(2, len(settings.eos_token_id) + 1)
-    filters: list[Callable[[Tensor], Tensor]] = []
     if settings.temperature != 1.0:
-        filters.append(lambda scores: temperature(scores, settings.temperature))
-    if k := settings.top_k:
-        filters.append(lambda scores: top_k(scores, max(k, keep)))
+        scores = temperature(scores, settings.temperature)
+    if settings.top_k:
+        scores = top_k(scores, max(settings.top_k, keep))
     if settings.top_p < 1.0:
-        filters.append(lambda scores: top_p(scores, settings.top_p, keep))
-    if (p := settings.min_p) is not None:
-        filters.append(lambda scores: min_p(scores, p, keep))
-    return filters
+        scores = top_p(scores, settings.top_p, keep)
+    if settings.min_p is not None:
+        scores = min_p(scores, settings.min_p, keep)
+    return scores

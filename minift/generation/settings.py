@@ -130,7 +130,7 @@ class GenerationSettings:
             )
         if self.num_beams == 1 and not self.do_sample:
             raise InputError(
-                f"num_return_sequences: {self.num_return_sequences} greedy texts would be the same; "
+                f"num_return_sequences: {self.num_return_sequences} greedy texts would be equal; "
                 "right: 1, or do_sample=True, or num_beams"
             )
 
