@@ -51,19 +51,20 @@ def generate(
             than the model has positions.
     """
     settings = GenerationSettings.read(options, self.config)
-    with decoding(self, input_ids, attention_mask, settings, use_cache) as (state, padding):
+    state = begin(self, input_ids, attention_mask, settings, use_cache)
+    padding = state.mask == 0
+    with evaluation(self):
         return continue_texts(state, input_ids, settings, tokenizer=tokenizer, padding=padding)
 
 
-@contextmanager
-def decoding(
+def begin(
     model: CausalLM,
     input_ids: Tensor,
     attention_mask: Tensor | None,
     settings: GenerationSettings,
     use_cache: bool = True,
-) -> Iterator[tuple[CausalState, Tensor]]:
-    """The state that decodes ``input_ids``, and where they are padding; evaluation mode meanwhile.
+) -> CausalState:
+    """The state that decodes ``input_ids``, everything checked, nothing computed.
 
     Raises:
         InputError: ids or a mask that the model cannot take, no room for the new tokens.
@@ -72,10 +73,16 @@ def decoding(
     _check_room(model, input_ids, settings.max_new_tokens)
     mask = _prompt_mask(input_ids, attention_mask, settings)
     cache = KVCache(capacity=input_ids.shape[1] + settings.max_new_tokens) if use_cache else None
+    return CausalState(model, mask, cache)
+
+
+@contextmanager
+def evaluation(model: CausalLM) -> Iterator[None]:
+    """Without dropout inside the ``with`` block."""
     was_training = model.training
     model.train(False)
     try:
-        yield CausalState(model, mask, cache), mask == 0
+        yield
     finally:
         model.train(was_training)
 

@@ -69,7 +69,7 @@ class GenerationSettings:
         known = tuple(field.name for field in fields(cls))
         for name in options:
             if name not in known:
-                raise one_of("generate: option", name, known)
+                raise one_of("option", name, known)
         eos = options.get("eos_token_id")
         eos = _numbers(config.eos_token_id if eos is None else eos)
         pad = options.get("pad_token_id")
