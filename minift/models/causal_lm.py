@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from minift.errors import InputError
 from minift.generation.cache import KVCache
-from minift.generation.greedy import generate
+from minift.generation.generate import generate
 from minift.models.checks import check_labels
 from minift.models.init import init_weights
 from minift.models.output import ModelOutput
