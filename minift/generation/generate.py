@@ -77,7 +77,7 @@ def begin(
 
 
 @contextmanager
-def evaluation(model: CausalLM) -> Iterator[None]:
+def evaluation(model: Any) -> Iterator[None]:
     """Without dropout inside the ``with`` block."""
     was_training = model.training
     model.train(False)

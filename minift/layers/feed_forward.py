@@ -14,11 +14,18 @@ class FeedForward(nn.Module):
     """
 
     def __init__(
-        self, hidden: int, inner: int, act: str, dropout: float, inner_dropout: float = 0.0
+        self,
+        hidden: int,
+        inner: int,
+        act: str,
+        dropout: float = 0.0,
+        inner_dropout: float = 0.0,
+        *,
+        bias: bool = True,
     ) -> None:
         super().__init__()
-        self.up = nn.Linear(hidden, inner)
-        self.down = nn.Linear(inner, hidden)
+        self.up = nn.Linear(hidden, inner, bias=bias)
+        self.down = nn.Linear(inner, hidden, bias=bias)
         self.act = activation(act)
         self.dropout = nn.Dropout(dropout)
         self.inner_dropout = nn.Dropout(inner_dropout) if inner_dropout else None
@@ -34,15 +41,20 @@ class GatedFeedForward(nn.Module):
     """``W_down (act(W_gate x) ⊙ W_up x)``: one product opens and closes the other.
 
     ``x: (..., hidden)`` in and out. With ``act`` "silu" it is called SwiGLU (Llama), with GELU
-    GeGLU (Gemma). Shazeer 2020 (arXiv:2002.05202), equation 6. Hugging Face: ``LlamaMLP``.
+    GeGLU (Gemma, T5 1.1). Shazeer 2020 (arXiv:2002.05202), equation 6. Hugging Face: ``LlamaMLP``.
+    A few models also drop some of what enters ``W_down``, with probability ``inner_dropout``.
     """
 
-    def __init__(self, hidden: int, inner: int, act: str, *, bias: bool = False) -> None:
+    def __init__(
+        self, hidden: int, inner: int, act: str, inner_dropout: float = 0.0, *, bias: bool = False
+    ) -> None:
         super().__init__()
         self.gate = nn.Linear(hidden, inner, bias=bias)
         self.up = nn.Linear(hidden, inner, bias=bias)
         self.down = nn.Linear(inner, hidden, bias=bias)
         self.act = activation(act)
+        self.inner_dropout = nn.Dropout(inner_dropout) if inner_dropout else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(self.act(self.gate(x)) * self.up(x))
+        inner = self.act(self.gate(x)) * self.up(x)
+        return self.down(inner if self.inner_dropout is None else self.inner_dropout(inner))

@@ -47,6 +47,9 @@ class Family:
     those in memory, by Hugging Face's names with the prefix; the second argument is the config."""
     to_disk: Callable[[Tensors, Any], Tensors] | None = None
     """The way back."""
+    settle: Callable[[Tensors, Any], Any] | None = None
+    """What the tensors of a checkpoint say about its config, where ``transformers`` leaves that to
+    them: (tensors, config) → config."""
 
     @property
     def all_types(self) -> tuple[str, ...]:

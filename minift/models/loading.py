@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from minift.errors import InputError, one_of
-from minift.models import bert, gemma, gpt2, llama, mixtral, vit
+from minift.models import bert, gemma, gpt2, llama, mixtral, t5, vit
 from minift.models.checkpoint import (
     dtype_name,
     filling,
@@ -33,6 +33,7 @@ FAMILIES: dict[str, Family] = {
         llama,
         gemma,
         mixtral,
+        t5,
         vit,
     )
     for model_type in module.FAMILY.all_types
@@ -79,12 +80,14 @@ def load(
         config = family.config.from_dict({**data, **_generation_ids(family, folder)})
     is_own = saved_as is not None and family.classes.get(saved_as) is cls
     config = _with_labels(config, id2label, cls, is_own)
-    model = _empty(cls, config, dtype)
     tensors = read_tensors(folder)
     _check_finite(tensors, folder)
     if family.from_disk is not None:
         with _naming(folder):
             tensors = family.from_disk(tensors, config)
+    if family.settle is not None:
+        config = family.settle(tensors, config)
+    model = _empty(cls, config, dtype)
     new: list[str] = []
     if task is not None and not is_own:
         if saved_as is not None:
@@ -144,6 +147,8 @@ def from_hf(hf_model: Any) -> Any:
         raise one_of("hf_model", name, sorted(family.classes))
     config = family.config.from_dict(data)
     tensors = {key: value.detach().clone() for key, value in hf_model.state_dict().items()}
+    if family.settle is not None:
+        config = family.settle(tensors, config)
     model = _empty(family.classes[name], config, hf_model.dtype)
     return from_theirs(family, model, tensors, name).train(hf_model.training)
 
@@ -162,9 +167,11 @@ def to_hf(model: nn.Module) -> Any:
         hf_model = getattr(transformers, hf_class(model))(config)
     tensors = to_theirs(family, model)
     hf_model.to(next(model.parameters()).dtype)
+    for name in family.tied.keys() & tensors.keys():  # one of its own, though theirs is the same
+        path, _, leaf = name.rpartition(".")
+        setattr(hf_model.get_submodule(path), leaf, nn.Parameter(tensors[name].clone()))
     problems = hf_model.load_state_dict(tensors, strict=False)
-    tied = set(family.tied) if getattr(model.config, "tie_word_embeddings", False) else set()
-    if problems.unexpected_keys or set(problems.missing_keys) - tied:
+    if problems.unexpected_keys or set(problems.missing_keys) - family.tied.keys():
         raise RuntimeError(f"weight names do not match transformers' {problems}")
     return hf_model.train(model.training)
 

@@ -36,6 +36,8 @@ class ModelOutput:
     """Attention probabilities of each layer, ``(B, heads, T, N)``."""
     encoder_last_hidden_state: Tensor | None = None
     """``(B, S, hidden)``: an encoder-decoder's output of the encoder."""
+    encoder_hidden_states: tuple[Tensor, ...] | None = None
+    """An encoder's ``hidden_states``; the field of that name has the decoder's."""
     encoder_attentions: tuple[Tensor, ...] | None = None
     """The same of an encoder-decoder's encoder, ``(B, heads, S, S)``; ``attentions`` has the
     decoder's attention to itself."""

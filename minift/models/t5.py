@@ -13,10 +13,7 @@ has a bias. arXiv:1910.10683. B: batch, S: source tokens, T: new target tokens, 
 tokens, C: hidden size, H: heads, D: size of a head (H · D need not be C).
 """
 
-import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -24,207 +21,244 @@ from torch import Tensor, nn
 
 from minift.errors import InputError
 from minift.generation.cache import KVCache
-from minift.layers.activation import activation
-from minift.layers.attention import attention, eager_attention, merge_heads, split_heads
-from minift.layers.feed_forward import FeedForward, GatedFeedForward
+from minift.generation.seq2seq import generate
 from minift.layers.mask import causal_mask, padding_mask
 from minift.layers.norm import RMSNorm
-from minift.layers.relative import RelativeBias
 from minift.models.checks import check_inputs, check_labels
-from minift.models.config import check_positive, check_probability, read_config
 from minift.models.family import Family, Tensors
 from minift.models.output import ModelOutput
+from minift.models.t5_stack import Passing, T5Config, T5Stack
 
 
-@dataclass(frozen=True)
-class T5Config:
-    """The sizes and options of a T5, under Hugging Face's names."""
+class T5ForConditionalGeneration(nn.Module):
+    """The encoder-decoder with its head: source and target ids → logits.
 
-    vocab_size: int = 32128
-    d_model: int = 512
-    d_kv: int = 64
-    d_ff: int = 2048
-    num_layers: int = 6
-    num_decoder_layers: int | None = None
-    num_heads: int = 8
-    relative_attention_num_buckets: int = 32
-    relative_attention_max_distance: int = 128
-    dropout_rate: float = 0.1
-    layer_norm_epsilon: float = 1e-6
-    initializer_factor: float = 1.0
-    feed_forward_proj: str = "relu"
-    tie_word_embeddings: bool = True
-    scale_decoder_outputs: bool = True
-    pad_token_id: int | None = 0
-    eos_token_id: int | list[int] | None = 1
-    decoder_start_token_id: int | None = 0
+    Hugging Face's counterpart has the same name. Where ``tie_word_embeddings`` holds, ``lm_head``
+    is ``None`` and the one table of embeddings, ``shared``, is used.
+    """
 
-    model_type: ClassVar[str] = "t5"
-    is_encoder_decoder: ClassVar[bool] = True
-    FIXED: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "is_encoder_decoder": (True,),
-        "is_decoder": (False,),
-        "quantization_config": (None,),
-    }
+    def __init__(self, config: T5Config) -> None:
+        super().__init__()
+        self.config = config
+        self.shared = nn.Embedding(config.vocab_size, config.d_model)
+        self.encoder = T5Stack(config, decoder=False)
+        self.decoder = T5Stack(config, decoder=True)
+        self.lm_head = None
+        if not config.tie_word_embeddings:
+            self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        start_weights(self)
 
-    def __post_init__(self) -> None:
-        check_positive(
-            self, "vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "decoder_layers",
-            "num_heads", "relative_attention_num_buckets", "relative_attention_max_distance",
-        )  # fmt: skip
-        check_probability(self, "dropout_rate")
-        buckets, far = self.relative_attention_num_buckets, self.relative_attention_max_distance
-        if buckets < 4 or buckets % 2 or far <= buckets // 2:
-            raise InputError(
-                f"config: relative_attention_num_buckets={buckets} for a max_distance of {far}; "
-                "right: even, at least 4, and at most twice the distance less one"
-            )
-        if self.pad_token_id is None or self.decoder_start_token_id is None:
-            raise InputError(
-                f"config: pad_token_id={self.pad_token_id}, decoder_start_token_id="
-                f"{self.decoder_start_token_id}; right: numbers, the decoder begins with them"
-            )
-        self.act  # noqa: B018  (refuses unknown names)
+    generate = generate
 
     @property
-    def decoder_layers(self) -> int:
-        """As many as in the encoder where a config does not say."""
-        return self.num_decoder_layers or self.num_layers
+    def start_token_id(self) -> int:
+        """What every target begins with."""
+        assert self.config.decoder_start_token_id is not None  # the config has seen to it
+        return self.config.decoder_start_token_id
 
-    @property
-    def is_gated(self) -> bool:
-        """Whether the feed-forward network has a gate (version 1.1)."""
-        return self.feed_forward_proj.startswith("gated-")
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        cache: KVCache | None = None,
+        *,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        encoder_output: ModelOutput | None = None,
+        last_only: bool = False,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> ModelOutput:
+        """``logits (B, T, V)`` for the source ``input_ids (B, S)`` and a target.
 
-    @property
-    def act(self) -> str:
-        """The activation: "gated-gelu" means GELU's tanh approximation, for history's sake."""
-        name = self.feed_forward_proj.removeprefix("gated-")
-        name = "gelu_new" if self.feed_forward_proj == "gated-gelu" else name
-        activation(name)
-        return name
+        Args:
+            attention_mask: ``(B, S)``, 1 for source tokens and 0 for padding, on either side.
+            labels: ``(B, T)``, the target; −100 is ignored.
+            cache: of the target tokens before these; it is extended in place.
+            decoder_input_ids: ``(B, T)``, what the decoder reads; ``None``: the labels, one place
+                to the right, after ``decoder_start_token_id``.
+            decoder_attention_mask: ``(B, N)``, 1 for target tokens, cached ones included.
+            encoder_output: from ``encode``, so that many decoding steps read the source once.
+            last_only: logits of the last token only, ``(B, 1, V)``, for decoding.
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "T5Config":
-        """From the content of a ``config.json``; InputError for what is not supported.
-
-        Old files say ``tie_word_embeddings: false`` and mean by it that the logits are not
-        scaled, too. ``decoder_start_token_id`` is the padding where a file does not say.
+        Raises:
+            InputError: ids or labels outside the vocabulary, a mask of another shape, neither
+                labels nor ``decoder_input_ids``, neither a source nor the encoder's output.
         """
-        start = {"decoder_start_token_id": data.get("pad_token_id", cls.pad_token_id)}
-        scale = {"scale_decoder_outputs": data.get("tie_word_embeddings", True)}
-        return read_config(cls, {**start, **scale, **data}, cls.FIXED)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The content of a ``config.json``, without ``architectures`` and ``dtype``."""
-        data = {"model_type": self.model_type, "is_encoder_decoder": True, **asdict(self)}
-        return {**data, "num_decoder_layers": self.decoder_layers}
-
-
-@dataclass
-class Passing:
-    """What goes through all layers of a stack besides the hidden states."""
-
-    mask: Tensor | None
-    bias: Tensor
-    cache: KVCache | None = None
-    source: Tensor | None = None
-    """The encoder's output ``(B, S, C)``; ``None`` in the encoder."""
-    source_mask: Tensor | None = None
-    attentions: list[Tensor] | None = None
-    cross_attentions: list[Tensor] | None = None
-
-
-class T5Attention(nn.Module):
-    """Multi-head attention with unscaled scores: over its own tokens, or over the source's."""
-
-    def __init__(self, config: T5Config, layer: int, cross: bool) -> None:
-        super().__init__()
-        self.layer, self.cross = layer, cross
-        self.heads = config.num_heads
-        self.dropout_p = config.dropout_rate
-        inner = config.num_heads * config.d_kv
-        self.q = nn.Linear(config.d_model, inner, bias=False)
-        self.k = nn.Linear(config.d_model, inner, bias=False)
-        self.v = nn.Linear(config.d_model, inner, bias=False)
-        self.output = nn.Linear(inner, config.d_model, bias=False)
-
-    def forward(self, x: Tensor, passing: Passing) -> Tensor:
-        q = split_heads(self.q(x), self.heads)  # (B, H, T, D)
-        k, v = self._cross(passing) if self.cross else self._own(x, passing.cache)
-        mask, bias = (passing.source_mask, None) if self.cross else (passing.mask, passing.bias)
-        record = passing.cross_attentions if self.cross else passing.attentions
-        dropout_p = self.dropout_p if self.training else 0.0
-        options: dict[str, Any] = {"mask": mask, "bias": bias, "scale": 1.0}
-        if record is None:
-            y = attention(q, k, v, dropout_p=dropout_p, **options)
-        else:
-            y, probabilities = eager_attention(q, k, v, dropout_p=dropout_p, **options)
-            record.append(probabilities)
-        return self.output(merge_heads(y))
-
-    def _own(self, x: Tensor, cache: KVCache | None) -> tuple[Tensor, Tensor]:
-        k, v = (split_heads(product(x), self.heads) for product in (self.k, self.v))
-        return (k, v) if cache is None else cache.update(self.layer, k, v)  # (B, H, N, D)
-
-    def _cross(self, passing: Passing) -> tuple[Tensor, Tensor]:
-        """Keys and values of the source ``(B, H, S, D)``, made in the first step alone."""
-        held = None if passing.cache is None else passing.cache.cross(self.layer)
-        if held is None:
-            assert passing.source is not None
-            k, v = (split_heads(p(passing.source), self.heads) for p in (self.k, self.v))
-            held = k, v
-            if passing.cache is not None:
-                passing.cache.set_cross(self.layer, k, v)
-        return held
-
-
-class T5Layer(nn.Module):
-    """``x + attention(norm(x))``, in a decoder the same over the source, ``x + ff(norm(x))``."""
-
-    def __init__(self, config: T5Config, layer: int, decoder: bool) -> None:
-        super().__init__()
-        hidden, eps = config.d_model, config.layer_norm_epsilon
-        self.norm_1 = RMSNorm(hidden, eps)
-        self.attention = T5Attention(config, layer, cross=False)
-        self.norm_cross = RMSNorm(hidden, eps) if decoder else None
-        self.cross_attention = T5Attention(config, layer, cross=True) if decoder else None
-        self.norm_2 = RMSNorm(hidden, eps)
-        network = GatedFeedForward if config.is_gated else FeedForward
-        self.feed_forward = network(
-            hidden, config.d_ff, config.act, bias=False, inner_dropout=config.dropout_rate
+        if decoder_input_ids is None:
+            if labels is None:
+                raise InputError("decoder_input_ids: None; right: a target, here or in labels")
+            decoder_input_ids = self.shifted(labels)
+        options = {"output_hidden_states": output_hidden_states}
+        options |= {"output_attentions": output_attentions}
+        if encoder_output is None:
+            if input_ids is None:
+                raise InputError("input_ids: None; right: a source, or encoder_output")
+            encoder_output = self.encode(input_ids, attention_mask, **options)
+        source = encoder_output.last_hidden_state
+        assert source is not None
+        mask = padding_mask(attention_mask)  # (B, 1, 1, S)
+        output = self._decode(
+            decoder_input_ids, decoder_attention_mask, source, mask, cache, **options
         )
-        self.dropout = nn.Dropout(config.dropout_rate)
+        output.encoder_last_hidden_state = source
+        output.encoder_hidden_states = encoder_output.hidden_states
+        output.encoder_attentions = encoder_output.attentions
+        x = output.last_hidden_state
+        assert x is not None
+        output.logits = self._head(x[:, -1:] if last_only else x)
+        if labels is not None:
+            check_labels(labels, tuple(decoder_input_ids.shape), self.config.vocab_size)
+            output.loss = F.cross_entropy(output.logits.float().flatten(0, 1), labels.flatten())
+        return output
 
-    def forward(self, x: Tensor, passing: Passing) -> Tensor:
-        x = x + self.dropout(self.attention(self.norm_1(x), passing))
-        if self.cross_attention is not None and self.norm_cross is not None:
-            x = x + self.dropout(self.cross_attention(self.norm_cross(x), passing))
-        return x + self.dropout(self.feed_forward(self.norm_2(x)))
-
-
-class T5Stack(nn.Module):
-    """The layers of the encoder or the decoder, with their bias of positions and last norm."""
-
-    def __init__(self, config: T5Config, decoder: bool) -> None:
-        super().__init__()
-        count = config.decoder_layers if decoder else config.num_layers
-        self.relative_bias = RelativeBias(
-            config.relative_attention_num_buckets,
-            config.relative_attention_max_distance,
-            config.num_heads,
-            bidirectional=not decoder,
+    def encode(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> ModelOutput:
+        """The encoder alone: ``input_ids (B, S)`` → ``last_hidden_state (B, S, C)``."""
+        self._check("input_ids", "attention_mask", input_ids, attention_mask, 0)
+        length = input_ids.shape[1]
+        passing = Passing(
+            padding_mask(attention_mask),  # (B, 1, 1, S)
+            self.encoder.relative_bias(length, length),  # (1, H, S, S)
+            attentions=[] if output_attentions else None,
         )
-        self.layers = nn.ModuleList(T5Layer(config, i, decoder) for i in range(count))
-        self.norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
-        self.dropout = nn.Dropout(config.dropout_rate)
+        x, hidden_states = self.encoder(self.shared(input_ids), passing)
+        return ModelOutput(
+            last_hidden_state=x,
+            hidden_states=hidden_states if output_hidden_states else None,
+            attentions=None if passing.attentions is None else tuple(passing.attentions),
+        )
 
-    def forward(self, x: Tensor, passing: Passing) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The output ``(B, T, C)``, and the hidden states before each layer and at the end."""
-        x = self.dropout(x)
-        hidden_states = [x]
-        for layer in self.layers:
-            x = layer(x, passing)
-            hidden_states.append(x)
-        hidden_states[-1] = self.dropout(self.norm(x))
-        return hidden_states[-1], tuple(hidden_states)
+    def shifted(self, labels: Tensor) -> Tensor:
+        """What the decoder reads to predict ``labels (B, T)``: the start, then all but the last."""
+        ids = F.pad(labels, (1, 0), value=self.start_token_id)[:, :-1]  # (B, T)
+        pad = self.config.pad_token_id
+        return ids if pad is None else ids.masked_fill(ids == -100, pad)
+
+    def _decode(
+        self,
+        ids: Tensor,
+        attention_mask: Tensor | None,
+        source: Tensor,
+        source_mask: Tensor | None,
+        cache: KVCache | None,
+        *,
+        output_hidden_states: bool,
+        output_attentions: bool,
+    ) -> ModelOutput:
+        past, new = 0 if cache is None else cache.length, ids.shape[1]
+        self._check("decoder_input_ids", "decoder_attention_mask", ids, attention_mask, past)
+        mask = causal_mask(new, past + new, ids.device)  # (T, N)
+        padding = padding_mask(attention_mask)  # (B, 1, 1, N)
+        passing = Passing(
+            mask if padding is None else padding & mask,  # (T, N) or (B, 1, T, N)
+            self.decoder.relative_bias(new, past + new),  # (1, H, T, N)
+            cache,
+            source,
+            source_mask,
+            attentions=[] if output_attentions else None,
+            cross_attentions=[] if output_attentions else None,
+        )
+        x, hidden_states = self.decoder(self.shared(ids), passing)
+        if cache is not None:
+            cache.advance(new)
+        return ModelOutput(
+            last_hidden_state=x,
+            cache=cache,
+            hidden_states=hidden_states if output_hidden_states else None,
+            attentions=_or_none(passing.attentions),
+            cross_attentions=_or_none(passing.cross_attentions),
+        )
+
+    def _head(self, x: Tensor) -> Tensor:
+        if self.config.scale_decoder_outputs:
+            x = x * self.config.d_model**-0.5
+        return F.linear(x, self.shared.weight if self.lm_head is None else self.lm_head.weight)
+
+    def _check(
+        self, name: str, mask_name: str, ids: Tensor, mask: Tensor | None, past: int
+    ) -> None:
+        check_inputs(
+            ids,
+            mask,
+            vocab_size=self.config.vocab_size,
+            max_positions=None,
+            past=past,
+            names=(name, mask_name),
+        )
+
+
+def _or_none(found: list[Tensor] | None) -> tuple[Tensor, ...] | None:
+    return None if found is None else tuple(found)
+
+
+@torch.no_grad()
+def start_weights(model: T5ForConditionalGeneration) -> None:
+    """The paper's start: deviations that make up for scores without 1/√D, times a factor."""
+    config = model.config
+    factor, hidden = config.initializer_factor, config.d_model**-0.5
+    inner = (config.num_heads * config.d_kv) ** -0.5
+    stds = {"q": hidden * config.d_kv**-0.5, "k": hidden, "v": hidden, "output": inner}
+    stds |= {"gate": hidden, "up": hidden, "down": config.d_ff**-0.5, "table": hidden}
+    stds |= {"shared": 1.0, "lm_head": 1.0}
+    for path, module in model.named_modules():
+        if isinstance(module, RMSNorm):
+            module.weight.fill_(factor)
+        elif isinstance(module, nn.Linear | nn.Embedding):
+            module.weight.normal_(0.0, factor * stds[path.rpartition(".")[2]])
+
+
+def untied(tensors: Tensors, config: T5Config) -> T5Config:
+    """A head of its own is what its tensor says, not the config: transformers 5 always writes
+    that it is tied."""
+    head, shared = tensors.get("lm_head.weight"), tensors.get("shared.weight")
+    own = head is not None and (shared is None or not torch.equal(head, shared))
+    return replace(config, tie_word_embeddings=not own)
+
+
+def _names() -> dict[str, str]:
+    """The two stacks are named alike; a decoder's layer has one part more."""
+    names = {"shared": "shared", "lm_head": "lm_head"}
+    for stack, last in (("encoder", 1), ("decoder", 2)):
+        ours, theirs = f"{stack}.layers.{{i}}", f"{stack}.block.{{i}}.layer"
+        attentions = {"attention": "0.SelfAttention", "cross_attention": "1.EncDecAttention"}
+        for part, place in list(attentions.items())[:last]:
+            for product in "qkv":
+                names[f"{ours}.{part}.{product}"] = f"{theirs}.{place}.{product}"
+            names[f"{ours}.{part}.output"] = f"{theirs}.{place}.o"
+        norms = ["norm_1", "norm_cross", "norm_2"] if last == 2 else ["norm_1", "norm_2"]
+        for i, norm in enumerate(norms):
+            names[f"{ours}.{norm}"] = f"{theirs}.{i}.layer_norm"
+        network = f"{theirs}.{last}.DenseReluDense"
+        for mine, other in {"up": "wi", "down": "wo"}.items():
+            names[f"{ours}.feed_forward.{mine}"] = f"{network}.{other}"
+        for mine, other in {"gate": "wi_0", "up": "wi_1", "down": "wo"}.items():
+            names[f"{ours}.gated_feed_forward.{mine}"] = f"{network}.{other}"
+        names[f"{stack}.relative_bias.table"] = (
+            f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias"
+        )
+        names[f"{stack}.norm"] = f"{stack}.final_layer_norm"
+    return names
+
+
+FAMILY = Family(
+    config=T5Config,
+    prefix="transformer",  # of heads that are not here: this class has its parts at the top
+    classes={"T5ForConditionalGeneration": T5ForConditionalGeneration},
+    tasks={"seq2seq-lm": T5ForConditionalGeneration},
+    names=_names(),
+    ignorable=(r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",),
+    tied={
+        "encoder.embed_tokens.weight": "shared.weight",
+        "decoder.embed_tokens.weight": "shared.weight",
+        "lm_head.weight": "shared.weight",
+    },
+    settle=untied,
+)
