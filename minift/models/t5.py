@@ -89,6 +89,7 @@ class T5ForConditionalGeneration(nn.Module):
         if decoder_input_ids is None:
             if labels is None:
                 raise InputError("decoder_input_ids: None; right: a target, here or in labels")
+            check_labels(labels, tuple(labels.shape), self.config.vocab_size)
             decoder_input_ids = self.shifted(labels)
         options = {"output_hidden_states": output_hidden_states}
         options |= {"output_attentions": output_attentions}
