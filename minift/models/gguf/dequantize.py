@@ -25,13 +25,13 @@ AT_ONCE = 1 << 17
 """Weights that are worked on at a time: what lies in between then fits into a processor's cache."""
 
 
-def dequantize(data: Tensor, kind: TensorType, dtype: torch.dtype = torch.float32) -> Tensor:
+def dequantize(data: Tensor, kind: TensorType) -> Tensor:
     """The weights ``(n,)`` in the bytes ``data (n / kind.weights · kind.size,)``.
 
-    Always float32 first, then rounded to ``dtype``. Beside the result it needs a few megabytes.
+    Beside the result it needs a few megabytes of memory.
     """
     blocks = data.view(-1, kind.size)  # (n / weights, size)
-    weights = torch.empty(blocks.shape[0], kind.weights, dtype=dtype)
+    weights = torch.empty(blocks.shape[0], kind.weights)
     step = max(1, AT_ONCE // kind.weights)
     for start in range(0, len(blocks), step):
         part = slice(start, start + step)
@@ -148,7 +148,7 @@ def _fields(data: Tensor, bits: int) -> Tensor:
 
 
 def _runs(data: Tensor, run: int, bits: int) -> Tensor:
-    """``_fields`` of each ``run`` bytes on their own: ``(n, bytes)`` → ``(n, bytes · 8 / bits)``."""
+    """``_fields`` of each ``run`` bytes on their own: ``(n, bytes)``, ``(n, bytes · 8 / bits)``."""
     return _fields(data.unflatten(1, (-1, run)), bits).flatten(1)
 
 

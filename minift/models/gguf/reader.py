@@ -65,11 +65,11 @@ class GGUF:
     tensors: dict[str, TensorInfo]
     data: mmap.mmap
 
-    def tensor(self, name: str, dtype: torch.dtype = torch.float32) -> Tensor:
-        """A tensor, dequantised to float32 and then rounded to ``dtype``, in memory of its own."""
+    def tensor(self, name: str) -> Tensor:
+        """A tensor, dequantised to float32, in memory of its own."""
         info = self.tensors[name]
         raw = np.frombuffer(self.data, np.uint8, info.size, info.start)
-        return dequantize(_read_only(raw), info.kind, dtype).view(info.shape)
+        return dequantize(_read_only(raw), info.kind).view(info.shape)
 
 
 def read_gguf(path: str | os.PathLike[str]) -> GGUF:
