@@ -4,13 +4,13 @@ llama.cpp keeps Llama, Mistral and SmolLM under the architecture ``llama``. What
 architecture and is not understood here is an error: it could change what the model computes.
 """
 
-import math
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 
 from minift.errors import InputError, one_of
+from minift.layers.rope_scaling import default, llama3
+from minift.layers.rotary import Rope
 from minift.models.gguf.reader import GGUF
 
 T = TypeVar("T", int, float, str)
@@ -163,35 +163,18 @@ def _llama3(file: GGUF, theta: float, head_dim: int) -> dict[str, Any]:
     """
     given = file.tensor("rope_freqs.weight")
     scaling = {
+        "rope_type": "llama3",
         "factor": float(given.max()),
         "low_freq_factor": 1.0,
         "high_freq_factor": 4.0,
         "original_max_position_embeddings": 8192,
     }
-    wanted = _divisors(theta, head_dim, **scaling)
-    if given.shape != wanted.shape or not torch.allclose(given.double(), wanted, rtol=1e-5):
+    rope = Rope.from_parameters(scaling | {"rope_theta": theta}, head_dim, 8192)
+    length = torch.tensor(1)  # of the text; the scaling does not look at it
+    wanted = default(rope, length) / llama3(rope, length)  # (D/2,)
+    if given.shape != wanted.shape or not torch.allclose(given, wanted, rtol=1e-4):
         raise InputError(
             f"{file.path}: rope_freqs.weight is not Llama 3.1's scaling of frequencies; right: "
-            f"its {len(wanted)} divisors with {scaling}"
+            f"its {len(wanted)} divisors for {scaling}"
         )
-    return {"rope_type": "llama3", **scaling}
-
-
-def _divisors(
-    theta: float,
-    head_dim: int,
-    *,
-    factor: float,
-    low_freq_factor: float,
-    high_freq_factor: float,
-    original_max_position_embeddings: int,
-) -> Tensor:
-    """What each of the ``head_dim / 2`` frequencies is divided by: 1 for high, factor for low ones.
-
-    A frequency that turns fully r times within the original length has the share
-    s = (r − low) / (high − low), clipped to 0…1, of being kept: 1 / divisor = (1 − s) / factor + s.
-    """
-    exponents = torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim
-    turns = original_max_position_embeddings * theta**-exponents / (2 * math.pi)
-    kept = ((turns - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0, 1)
-    return 1 / ((1 - kept) / factor + kept)
+    return scaling

@@ -7,6 +7,8 @@ merges is not in the file; it has only a name for it, ``tokenizer.ggml.pre``.
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from minift.errors import InputError, one_of
 from minift.files import write_json
 from minift.models.gguf.reader import GGUF, Value, read_gguf
@@ -147,14 +149,14 @@ def _merges(file: GGUF) -> list[list[str]]:
 
 def _added_tokens(file: GGUF, tokens: list[str]) -> list[dict[str, Any]]:
     """The tokens that are found in a text before it is cut into words."""
-    types: Any = _get(file, "token_type")
-    kinds = [] if types is None else list(types)
-    if types is not None and len(kinds) != len(tokens):
-        raise _error(file, "token_type", f"has {len(kinds)} items", f"{len(tokens)}, one a token")
+    types = _get(file, "token_type")
+    if not isinstance(types, np.ndarray) or types.shape != (len(tokens),):
+        given = "is missing or has not one number a token"
+        raise _error(file, "token_type", given, f"{len(tokens)} numbers")
     plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     return [
         {"id": id_, "content": tokens[id_], **plain, "special": kind == CONTROL}
-        for id_, kind in enumerate(kinds)
+        for id_, kind in enumerate(types.tolist())
         if kind in (CONTROL, USER_DEFINED)
     ]
 
@@ -169,7 +171,9 @@ def _post_processor(file: GGUF, tokens: list[str]) -> dict[str, Any] | None:
             continue
         id_ = _token_id(file, name, tokens)
         if id_ is None:
-            raise _error(file, f"{name}_token_id", "is missing", "there, as add_{name}_token is")
+            raise _error(
+                file, f"{name}_token_id", "is missing", f"there, since add_{name}_token is"
+            )
         token = tokens[id_]
         special[token] = {"id": token, "ids": [id_], "tokens": [token]}
         put = {"SpecialToken": {"id": token, "type_id": 0}}
