@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from minift.errors import InputError, one_of
 from minift.models import bert, gemma, gpt2, llama, mixtral
 from minift.models.checkpoint import (
+    config_source,
     dtype_name,
     filling,
     listed,
@@ -36,7 +37,7 @@ FAMILIES: dict[str, Family] = {
     )
     for model_type in module.FAMILY.all_types
 }
-ASSETS = ("minilm",)
+ASSETS = ("minilm", "smollm2")
 MAX_SHARD_BYTES = 5 * 10**9
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -52,7 +53,8 @@ def load(
 
     Args:
         name_or_path: a folder with ``config.json`` and ``model.safetensors`` (or shards with
-            their index), as ``save`` and ``transformers`` write it; or ``"minilm"``.
+            their index), as ``save`` and ``transformers`` write it; a GGUF file, which is
+            dequantised; or ``"minilm"``, ``"smollm2"``.
         dtype: of the parameters, whatever the file has.
         task: the class to load: ``"encoder"``, ``"token-classification"``, ``"causal-lm"``;
             ``None`` is the one that the checkpoint was saved from. A head that the checkpoint
@@ -69,11 +71,11 @@ def load(
         raise one_of("dtype", dtype_name(dtype), [dtype_name(known) for known in DTYPES])
     folder = checkpoint_folder(name_or_path)
     data = read_config_file(folder)
-    with _naming(folder / "config.json"):
+    with _naming(config_source(folder)):
         family, saved_as = _family(data), _architecture(data)
     if task is not None and task not in family.tasks:
         raise one_of("task", task, sorted(family.tasks))
-    with _naming(folder / "config.json"):
+    with _naming(config_source(folder)):
         cls = _class(family, saved_as, task)
         config = family.config.from_dict({**data, **_generation_ids(family, folder)})
     is_own = saved_as is not None and family.classes.get(saved_as) is cls
