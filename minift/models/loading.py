@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from minift.errors import InputError, one_of
 from minift.models import bert, gemma, gpt2, llama, mixtral
@@ -95,12 +96,18 @@ def load(
 
 
 def _check_finite(tensors: Mapping[str, Tensor], folder: Path) -> None:
-    bad = [n for n, t in tensors.items() if t.is_floating_point() and not t.isfinite().all()]
+    bad = [name for name, t in tensors.items() if t.is_floating_point() and not _is_finite(t)]
     if bad:
         raise InputError(
             f"{folder}: {listed(bad)} holds numbers that are not finite; right: weights of a "
             "training run that did not diverge"
         )
+
+
+def _is_finite(t: Tensor) -> bool:
+    """Without a mask as large as the tensor: the extremes of numbers with a NaN are NaN."""
+    t = t.float() if t.itemsize == 1 else t  # of eight bits PyTorch knows no extremes
+    return t.numel() == 0 or all(bool(extreme.isfinite()) for extreme in t.aminmax())
 
 
 def save(
@@ -288,10 +295,26 @@ def _labels(given: Any) -> dict[int, str]:
     return read_labels({"id2label": names}) or {}
 
 
+class _Unset(TorchFunctionMode):
+    """Weights of a model without memory get no starting numbers.
+
+    There is no place for them, and normal_ without memory makes PyTorch import its compiler: more
+    than a second, and 140 MB.
+    """
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function in (Tensor.normal_, nn.init.normal_):
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)
+
+
 def _empty(cls: type[nn.Module], config: Any, dtype: torch.dtype) -> nn.Module:
     """The model without memory for its weights, and without touching the random state."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Unset():
             return cls(config).to(dtype)
     except RuntimeError as error:
         raise InputError(f"config: sizes that no memory holds ({error})") from None
