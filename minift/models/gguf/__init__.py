@@ -29,8 +29,8 @@ def gguf_file(path: Path) -> Path | None:
         return None
     files = sorted(path.glob("*.gguf"))
     if len(files) > 1:
-        names = ", ".join(file.name for file in files[:3])
-        raise InputError(f"{path}: holds {len(files)} GGUF files ({names} …); right: name one")
+        names = ", ".join(file.name for file in files[:3]) + ", …" * (len(files) > 3)
+        raise InputError(f"{path}: holds {len(files)} GGUF files ({names}); right: name one")
     return files[0] if files else None
 
 
