@@ -202,7 +202,7 @@ def checkpoint_folder(name_or_path: str | os.PathLike[str]) -> Path:
     """The folder of a checkpoint: a path as it is, or an asset's, fetched if need be."""
     path = Path(name_or_path)
     if path.exists() or str(name_or_path) not in ASSETS:
-        if not path.exists() and path.name == str(name_or_path):
+        if not path.exists() and path.name == str(name_or_path) and path.suffix != ".gguf":
             error = str(one_of("model", str(path), ASSETS)).replace("unknown", "no folder")
             raise InputError(error.replace("; known", " and no model of that name; known"))
         return path

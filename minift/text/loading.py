@@ -51,7 +51,7 @@ def _from_gguf(path: Path) -> Tokenizer:
 
 def _folder(name_or_path: str | os.PathLike[str]) -> Path:
     folder = Path(name_or_path)
-    if folder.is_dir() or (folder.is_file() and folder.suffix == ".gguf"):
+    if folder.is_dir() or folder.suffix == ".gguf":
         return folder
     if str(name_or_path) in NAMED:
         from minift.assets import fetch

@@ -169,7 +169,10 @@ def test_what_does_not_fit(name, gpt2, tmp_path):
 
 def test_no_file(tmp_path):
     missing = tmp_path / "x.gguf"
-    with pytest.raises(minift.InputError, match=f"{re.escape(str(missing))}: no such folder"):
-        minift.load_tokenizer(missing)
+    for load in (minift.load_tokenizer, minift.load):
+        with pytest.raises(minift.InputError, match=f"{re.escape(str(missing))}: cannot be read"):
+            load(missing)
+    with pytest.raises(minift.InputError, match=r"^nowhere.gguf: cannot be read .No such file"):
+        minift.load("nowhere.gguf")
     with pytest.raises(minift.InputError, match=r"no tokenizer; right would be tokenizer.json"):
         minift.load_tokenizer(tmp_path)

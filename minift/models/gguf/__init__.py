@@ -23,9 +23,9 @@ def gguf_file(path: Path) -> Path | None:
     Raises:
         InputError: the folder holds several.
     """
-    if path.is_file():
+    if not path.is_dir():
         return path if path.suffix == ".gguf" else None
-    if not path.is_dir() or (path / "config.json").exists():
+    if (path / "config.json").exists():
         return None
     files = sorted(path.glob("*.gguf"))
     if len(files) > 1:
