@@ -5,20 +5,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from minift.errors import InputError
+from minift.text.bpe_reader import is_bpe_folder, read_bpe
+from minift.text.char_files import is_char_folder, read_char
 from minift.text.tokenizer import Tokenizer
 from minift.text.wordpiece_reader import is_ours, read_wordpiece
 
 # Assets that hold a tokenizer's files.
-NAMED = ("minilm", "smollm2")
-FILES = ("tokenizer.json", "vocab.txt")
+NAMED = ("minilm", "gpt2-bpe", "smollm2")
+FILES = ("tokenizer.json", "vocab.txt", "vocab.json")
 
 
 def load_tokenizer(name_or_path: str | os.PathLike[str]) -> Tokenizer:
     """The tokenizer of an asset (``"minilm"``) or of a folder (``AutoTokenizer.from_pretrained``).
 
-    A folder with BERT's pipeline, in ``tokenizer.json`` or as ``vocab.txt``, gives this package's
-    own ``WordPieceTokenizer``; any other gives a ``HuggingFaceTokenizer``. A GGUF file has its
-    tokenizer in it.
+    Three pipelines give tokenizers of this package: BERT's (``WordPieceTokenizer``), that of GPT-2
+    and SmolLM2 (``BPETokenizer``) and characters (``CharTokenizer``). Any other gives a
+    ``HuggingFaceTokenizer``. A GGUF file has its tokenizer in it.
 
     Raises:
         InputError: no such asset or folder; no tokenizer files in it; files that are malformed.
@@ -26,6 +28,10 @@ def load_tokenizer(name_or_path: str | os.PathLike[str]) -> Tokenizer:
     folder = _folder(name_or_path)
     if not any((folder / name).exists() for name in FILES):
         return _from_gguf(folder)
+    if is_bpe_folder(folder):
+        return read_bpe(folder)
+    if is_char_folder(folder):
+        return read_char(folder)
     if is_ours(folder):
         return read_wordpiece(folder)
     from minift.text.huggingface import HuggingFaceTokenizer
