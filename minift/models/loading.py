@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from minift.errors import InputError, one_of
 from minift.models import bert, gemma, gpt2, llama, mixtral, t5, vit
 from minift.models.checkpoint import (
+    config_source,
     dtype_name,
     filling,
     listed,
@@ -38,7 +40,7 @@ FAMILIES: dict[str, Family] = {
     )
     for model_type in module.FAMILY.all_types
 }
-ASSETS = ("minilm",)
+ASSETS = ("minilm", "smollm2")
 MAX_SHARD_BYTES = 5 * 10**9
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -54,7 +56,8 @@ def load(
 
     Args:
         name_or_path: a folder with ``config.json`` and ``model.safetensors`` (or shards with
-            their index), as ``save`` and ``transformers`` write it; or ``"minilm"``.
+            their index), as ``save`` and ``transformers`` write it; a GGUF file, which is
+            dequantised; or ``"minilm"``, ``"smollm2"``.
         dtype: of the parameters, whatever the file has.
         task: the class to load: ``"encoder"``, ``"token-classification"``, ``"causal-lm"``;
             ``None`` is the one that the checkpoint was saved from. A head that the checkpoint
@@ -71,11 +74,11 @@ def load(
         raise one_of("dtype", dtype_name(dtype), [dtype_name(known) for known in DTYPES])
     folder = checkpoint_folder(name_or_path)
     data = read_config_file(folder)
-    with _naming(folder / "config.json"):
+    with _naming(config_source(folder)):
         family, saved_as = _family(data), _architecture(data)
     if task is not None and task not in family.tasks:
         raise one_of("task", task, sorted(family.tasks))
-    with _naming(folder / "config.json"):
+    with _naming(config_source(folder)):
         cls = _class(family, saved_as, task)
         config = family.config.from_dict({**data, **_generation_ids(family, folder)})
     is_own = saved_as is not None and family.classes.get(saved_as) is cls
@@ -97,12 +100,18 @@ def load(
 
 
 def _check_finite(tensors: Mapping[str, Tensor], folder: Path) -> None:
-    bad = [n for n, t in tensors.items() if t.is_floating_point() and not t.isfinite().all()]
+    bad = [name for name, t in tensors.items() if t.is_floating_point() and not _is_finite(t)]
     if bad:
         raise InputError(
             f"{folder}: {listed(bad)} holds numbers that are not finite; right: weights of a "
             "training run that did not diverge"
         )
+
+
+def _is_finite(t: Tensor) -> bool:
+    """Without a mask as large as the tensor: the extremes of numbers with a NaN are NaN."""
+    t = t.float() if t.itemsize == 1 else t  # of eight bits PyTorch knows no extremes
+    return t.numel() == 0 or all(bool(extreme.isfinite()) for extreme in t.aminmax())
 
 
 def save(
@@ -201,7 +210,7 @@ def checkpoint_folder(name_or_path: str | os.PathLike[str]) -> Path:
     """The folder of a checkpoint: a path as it is, or an asset's, fetched if need be."""
     path = Path(name_or_path)
     if path.exists() or str(name_or_path) not in ASSETS:
-        if not path.exists() and path.name == str(name_or_path):
+        if not path.exists() and path.name == str(name_or_path) and path.suffix != ".gguf":
             error = str(one_of("model", str(path), ASSETS)).replace("unknown", "no folder")
             raise InputError(error.replace("; known", " and no model of that name; known"))
         return path
@@ -294,10 +303,26 @@ def _labels(given: Any) -> dict[int, str]:
     return read_labels({"id2label": names}) or {}
 
 
+class _Unset(TorchFunctionMode):
+    """Weights of a model without memory get no starting numbers.
+
+    There is no place for them, and normal_ without memory makes PyTorch import its compiler: more
+    than a second, and 140 MB.
+    """
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function in (Tensor.normal_, nn.init.normal_):
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)
+
+
 def _empty(cls: type[nn.Module], config: Any, dtype: torch.dtype) -> nn.Module:
     """The model without memory for its weights, and without touching the random state."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Unset():
             return cls(config).to(dtype)
     except RuntimeError as error:
         raise InputError(f"config: sizes that no memory holds ({error})") from None

@@ -60,7 +60,7 @@ def test_no_folder(tmp_path, folder, monkeypatch):
     assert error_of(tmp_path / "nothing") == f"FOLDER: no such folder; {right}"
     monkeypatch.chdir(tmp_path)
     assert error_of("minilmm").replace("FOLDER", "minilmm") == (
-        "model: no folder 'minilmm' and no model of that name; known: minilm; "
+        "model: no folder 'minilmm' and no model of that name; known: minilm, smollm2; "
         "did you mean 'minilm'?"
     )
     assert error_of(folder / "config.json") == (
