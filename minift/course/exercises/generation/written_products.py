@@ -58,7 +58,7 @@ exercise = Exercise(
         "matrices and 2 · M · N · C for scores and blend.",
         "The pass over the prompt gives the first new token. The last new token goes through no "
         "pass at all. So how many passes are there?",
-        "Without a cache M and N are prompt + i in pass number i. With one, M is 1 after the first.",
+        "Without a cache M and N are prompt + i in pass number i. With one, M is 1 after that.",
     ),
 )
 
