@@ -185,6 +185,8 @@ def _torch(
         mask, causal = _with_causal(q, k, mask, window), False
     if bias is not None:
         mask = bias if mask is None else bias.masked_fill(~mask, torch.finfo(q.dtype).min)
+    if mask is not None:  # with grouped heads and a mask its fast kernels step back
+        k, v = repeat_heads(k, q.shape[1]), repeat_heads(v, q.shape[1])
     return F.scaled_dot_product_attention(
         q, k, v, mask, dropout_p, causal, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
     )
