@@ -185,6 +185,15 @@ def test_models_do_not_see_padding(name):
         assert torch.equal(mine, again)
 
 
+def test_lstm_classifier_reads_the_last_state_of_each_direction():
+    torch.manual_seed(0)
+    model = MODELS["lstm-classes"]()
+    ids, mask = ids_and_mask([7, 2, 4])
+    outputs, _ = model.lstm(model.token(ids), mask.sum(-1))  # (B, T, 2 · 8)
+    ends = outputs[torch.arange(3), mask.sum(-1) - 1, :8], outputs[:, 0, 8:]
+    assert_close(model(ids, mask).logits, model.classifier(torch.cat(ends, dim=-1)))
+
+
 @pytest.mark.parametrize("name", ["lstm", "cnn"])
 def test_language_models_see_the_past_only(name):
     torch.manual_seed(0)
