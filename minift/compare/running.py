@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from minift.layers.attention import use_backend
+from minift.layers.mask import padding_mask, position_ids
 
 Named = dict[str, Tensor]
 IMAGES = "pixel_values"
@@ -63,7 +64,8 @@ def _positions(theirs: Any, mask: Tensor) -> Named:
     """Hugging Face's GPT-2 does not count from the first token; here it is told to."""
     if theirs.config.model_type != "gpt2" or hasattr(theirs.config, "FIXED"):
         return {}
-    return {"position_ids": (mask.long().cumsum(-1) - 1).clamp(min=0)}
+    length = mask.shape[1]
+    return {"position_ids": position_ids(padding_mask(mask), length, length)}
 
 
 def run(model: Any, batch: Batch, gradients: bool, extra: Named | None = None) -> dict[str, Named]:

@@ -21,7 +21,7 @@ def guesses(evidence: Evidence) -> Iterator[Guess]:
 
 def _heads(evidence: Evidence) -> Iterator[Guess]:
     logits = evidence.step.value
-    states = [s for s in evidence.earlier() if s.side == "output"]
+    states = list(evidence.earlier())
     for pair in evidence.alignment.pairs.values():
         table = evidence.right("weight", pair.name)
         if table is None or not isinstance(pair.theirs, nn.Embedding):
