@@ -1,7 +1,7 @@
 """What goes into and comes out of each module of a model, forward and backward.
 
-Attention is no module but a function; calls of PyTorch's ``scaled_dot_product_attention`` are
-seen on their way and recorded between the modules.
+Attention is no module but a function; calls of PyTorch's ``scaled_dot_product_attention``, or the
+formula step by step, are seen on their way and recorded between the modules.
 """
 
 from collections import Counter
@@ -10,11 +10,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 Key = tuple[str, str, int]
+MATMUL = (torch.matmul, Tensor.matmul, Tensor.__matmul__)
+SOFTMAX = (torch.softmax, F.softmax, Tensor.softmax)
+TANH = (torch.tanh, Tensor.tanh)
 
 
 @dataclass
@@ -46,7 +50,10 @@ class Attention:
     mask: Tensor | None
     causal: bool
     scale: float
-    dropout_p: float
+    scores: Tensor | None = None
+    """Where the formula was computed step by step: what went into the softmax."""
+    capped: tuple[Tensor, Tensor] | None = None
+    """Input and output of a tanh on the way there."""
 
 
 @dataclass
@@ -102,13 +109,34 @@ class _Watch(TorchFunctionMode):
     """Remembers the last attention until the next module takes it."""
 
     last: Attention | None = None
+    product: tuple[Tensor, Tensor] | None = None
+    capped: tuple[Tensor, Tensor] | None = None
+    scores: Tensor | None = None
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
+        out = func(*args, **(kwargs or {}))
         if func is F.scaled_dot_product_attention:
             self.last = _attention(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+        elif isinstance(out, Tensor) and out.dim() == 4:
+            self._step_by_step(func, args, out)
+        return out
+
+    def _step_by_step(self, func: Any, args: tuple[Any, ...], out: Tensor) -> None:
+        """The formula written out: q kᵀ, a tanh perhaps, the softmax, and the product with v."""
+        if func in TANH:
+            self.capped = (args[0].detach(), out.detach())
+        elif func in SOFTMAX:
+            self.scores = args[0].detach()
+        elif func in MATMUL and self.scores is not None and args[0].shape == self.scores.shape:
+            assert self.product is not None
+            q, k = self.product
+            v = args[1].detach()
+            self.last = Attention(q, k, v, None, False, 1.0, self.scores, self.capped)
+            self.scores = self.capped = self.product = None
+        elif func in MATMUL:
+            self.product = (args[0].detach(), args[1].detach().transpose(-2, -1))
 
     def take(self) -> Attention | None:
         """The attention since the last call, if there was one."""
@@ -129,7 +157,7 @@ def _attention(
     mask = None if attn_mask is None else attn_mask.detach()
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     q, k, v = (x.detach().clone() for x in (query, key, value))
-    return Attention(q, k, v, mask, is_causal, float(scale), float(dropout_p))
+    return Attention(q, k, v, mask, is_causal, float(scale))
 
 
 def _first_tensor(given: Any) -> Tensor | None:

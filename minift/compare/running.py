@@ -1,6 +1,7 @@
 """One batch through a model: every compared quantity, and gradients."""
 
 import copy
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ class Batch:
     """What both models are given; ``real`` finds the tokens in their tensors."""
 
     inputs: Named
-    only_theirs: Named = field(default_factory=dict)
+    only_theirs: dict[str, Any] = field(default_factory=dict)
     masks: tuple[Tensor, ...] = ()
     """``(B, T)`` each, True for tokens: of the text, and of the decoder's where there are two."""
 
@@ -60,15 +61,23 @@ def batch_for(
     return Batch(inputs, _positions(theirs, mask), tuple(masks))
 
 
-def _positions(theirs: Any, mask: Tensor) -> Named:
-    """Hugging Face's GPT-2 does not count from the first token; here it is told to."""
-    if theirs.config.model_type != "gpt2" or hasattr(theirs.config, "FIXED"):
+def _positions(theirs: Any, mask: Tensor) -> dict[str, Any]:
+    """Hugging Face's decoders do not count from the first token; here they are told to.
+
+    Their cache is off: with one, keys and values lie differently in memory, which costs a rounding.
+    """
+    names = inspect.signature(theirs.forward).parameters
+    writes = getattr(theirs, "can_generate", None)
+    if writes is None or not writes() or "position_ids" not in names:
         return {}
     length = mask.shape[1]
-    return {"position_ids": position_ids(padding_mask(mask), length, length)}
+    positions = position_ids(padding_mask(mask), length, length)
+    return {"position_ids": positions, "use_cache": False}
 
 
-def run(model: Any, batch: Batch, gradients: bool, extra: Named | None = None) -> dict[str, Named]:
+def run(
+    model: Any, batch: Batch, gradients: bool, extra: dict[str, Any] | None = None
+) -> dict[str, Named]:
     """Every compared quantity, in the order of computation, real tokens only."""
     with torch.set_grad_enabled(gradients):
         output = model(**batch.inputs, **(extra or {}), output_hidden_states=True)

@@ -1,7 +1,7 @@
 """softmax(scale · q kᵀ + mask) v with one thing wrong, on their recorded q, k and v."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ class Parts:
     """``(…, M, N)``, True where a key may be seen; ``None``: everywhere."""
     bias: Tensor | None
     scale: float
+    softcap: float | None = None
 
 
 def guesses(evidence: Evidence) -> Iterator[Guess]:
@@ -60,12 +61,34 @@ def attend(
 def _scores(parts: Parts, q: Tensor, k: Tensor, seen: Tensor | None, scale: float | None) -> Tensor:
     k = _grouped(k, q.shape[1])
     scores = q @ k.transpose(-2, -1) * (parts.scale if scale is None else scale)
+    if parts.softcap is not None:
+        scores = parts.softcap * torch.tanh(scores / parts.softcap)
     if parts.bias is not None:
         scores = scores + parts.bias
     return scores if seen is None else scores.masked_fill(~seen, torch.finfo(q.dtype).min)
 
 
+def _step_by_step(found: Attention) -> Parts:
+    """Scale, soft-cap, bias and mask, from what went into the softmax."""
+    assert found.scores is not None
+    scores, raw = found.scores, found.q @ found.k.transpose(-2, -1)
+    seen = scores > torch.finfo(scores.dtype).min / 2
+    cap, capped, before = None, raw, scores
+    if found.capped is not None:
+        into, out = found.capped
+        cap = float((scores / out)[seen].median())
+        before = into * cap
+    scale = float((before / raw)[seen].median())
+    capped = raw * scale if cap is None else cap * torch.tanh(raw * scale / cap)
+    bias = (scores - capped).masked_fill(~seen, 0.0)
+    small = float(bias.abs().max()) < 1e-3 * float(scores[seen].abs().max())
+    k, v = (_ungrouped(x, found.q.shape[1]) for x in (found.k, found.v))
+    return Parts(found.q, k, v, seen, None if small else bias, scale, cap)
+
+
 def _parts(found: Attention) -> Parts:
+    if found.scores is not None:
+        return _step_by_step(found)
     m, n = found.q.shape[-2], found.k.shape[-2]
     seen, bias = found.mask, None
     if found.causal:
@@ -168,7 +191,8 @@ def _heads(parts: Parts, evidence: Evidence) -> Iterator[Guess]:
     for number in range(1, wide[0].shape[-1] + 1):
         if number != heads and groups == 1 and wide[0].shape[-1] % number == 0:
             a, b, c = (split_heads(x, number) for x in wide)
-            other = Parts(a, b, c, parts.seen, None, (wide[0].shape[-1] // number) ** -0.5)
+            scale = (wide[0].shape[-1] // number) ** -0.5
+            other = replace(parts, q=a, k=b, v=c, bias=None, scale=scale)
             if parts.seen is None or parts.seen.dim() < 4 or parts.seen.shape[1] == 1:
                 text = f"{number} heads, theirs has {heads}"
                 yield Guess("number of heads", text, attend(other))
@@ -200,14 +224,15 @@ def _formulas(parts: Parts) -> Iterator[Guess]:
     if k.shape == v.shape:
         yield Guess("k and v exchanged", "keys and values are exchanged", attend(parts, k=v, v=k))
     if parts.bias is not None:
-        bare = Parts(q, k, v, parts.seen, None, parts.scale)
+        bare = replace(parts, bias=None)
         yield Guess("relative bias", "the position bias is not added", attend(bare))
-    for cap in (10.0, 30.0, 50.0):
-        capped = cap * torch.tanh(q @ _grouped(k, q.shape[1]).transpose(-2, -1) * parts.scale / cap)
-        if parts.seen is not None:
-            capped = capped.masked_fill(~parts.seen, torch.finfo(q.dtype).min)
-        value = merge_heads(capped.softmax(-1) @ values)
-        yield Guess("soft-cap", f"scores are capped at {cap:g}, theirs are not", value)
+    for cap in (None, 10.0, 30.0, 50.0):
+        if cap != parts.softcap:
+            other = replace(parts, softcap=cap)
+            text = (
+                f"scores are capped at {cap or 'nothing'}, theirs at {parts.softcap or 'nothing'}"
+            )
+            yield Guess("soft-cap", text, attend(other))
     a, b, c = (x.bfloat16() for x in (q, k, v))
-    low = Parts(a, b, c, parts.seen, parts.bias, parts.scale)
+    low = replace(parts, q=a, k=b, v=c)
     yield Guess("dtype", "attention runs in bfloat16", attend(low).to(q.dtype))

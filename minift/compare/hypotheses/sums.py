@@ -23,9 +23,19 @@ def guesses(evidence: Evidence) -> Iterator[Guess]:
     if factor is not None:
         text = f"ours is {_number(1 + factor)} times theirs"
         yield Guess("factor", text, theirs + factor * theirs)
+    yield from _by_token(evidence)
     yield from _norm_applied(evidence)
     yield from _norm_passed_over(evidence, steps)
     yield from _exchanged(evidence, steps)
+
+
+def _by_token(evidence: Evidence) -> Iterator[Guess]:
+    """Theirs with a factor for each token, such as shares of experts that do not add up to 1."""
+    ours, theirs = evidence.ours_here, evidence.step.value
+    if ours.shape == theirs.shape:
+        factors = (ours * theirs).sum(-1, keepdim=True) / theirs.pow(2).sum(-1, keepdim=True)
+        text = "each token has a factor of its own: shares or a norm over something else"
+        yield Guess("factor for each token", text, factors * theirs)
 
 
 def alone(evidence: Evidence) -> Iterator[Guess]:
