@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from minift.compare.quantities import (
     report,
     tolerance,
 )
-from minift.compare.record import Key, Step, Trace, recording
+from minift.compare.record import Key, Step, Trace, like, recording, same
 from minift.compare.running import batch_for, evaluating, run, run_theirs
 from minift.compare.table import layer_of, layer_table, module_table
 
@@ -196,7 +196,26 @@ def _sites(
             backward = math.inf  # theirs has a gradient there, ours has none
         sites.append(Site(*step.key, forward, backward, difference, unit))
         tolerances[step.key] = FACTOR * unit
-    return sites, tolerances
+    return _without_conventions(sites, sdpa), tolerances
+
+
+def _without_conventions(sites: list[Site], theirs: Trace) -> list[Site]:
+    """Without sites where only the line between two modules is drawn elsewhere.
+
+    What theirs hands on unchanged to a module where ours has the same numbers is no difference:
+    Hugging Face's Gemma, say, scales in its embedding, ours behind it.
+    """
+    steps = theirs.by_key()
+    inputs = [s for s in sites if s.side == "input" and s.forward is not None]
+    equal = [steps[s.name, s.side, s.turn] for s in inputs if (s.forward or 0.0) <= FACTOR]
+    kept = []
+    for site in sites:
+        value = steps[site.name, site.side, site.turn].value
+        is_output = site.side == "output" and (site.forward or 0.0) > FACTOR
+        if is_output and any(same(step.value, value) for step in equal):
+            site = replace(site, forward=None, backward=None)
+        kept.append(site)
+    return kept
 
 
 def _any(trace: Trace) -> bool:
@@ -207,7 +226,7 @@ def _units(
     ours: Tensor, theirs: Tensor, eager: Tensor, real: Callable[[Tensor], Tensor]
 ) -> tuple[float | None, float, float]:
     """The difference in noise floors, one noise floor, and the difference."""
-    mine, right, other = real(ours), real(theirs), real(eager)
+    mine, right, other = real(like(ours, theirs)), real(theirs), real(like(eager, theirs))
     if mine.shape != right.shape:
         if mine.numel() != right.numel():
             return None, 0.0, 0.0

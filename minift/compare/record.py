@@ -171,3 +171,19 @@ def _first_tensor(given: Any) -> Tensor | None:
             if (found := _first_tensor(item)) is not None:
                 return found
     return None
+
+
+def same(one: Tensor, other: Tensor) -> bool:
+    """Equal in shape and in every number."""
+    return one.shape == other.shape and torch.equal(one, other)
+
+
+def like(value: Tensor, reference: Tensor) -> Tensor:
+    """Heads before tokens or tokens before heads, as the other model has it."""
+    turned = value.transpose(1, 2) if value.dim() == 4 else value
+    if value.dim() != 4 or turned.shape != reference.shape:
+        return value
+    if value.shape != reference.shape:
+        return turned
+    near, far = ((x - reference).abs().max() for x in (value, turned))
+    return value if bool(near <= far) else turned

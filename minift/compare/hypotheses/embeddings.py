@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minift.compare.hypotheses.evidence import Evidence, Guess
+from minift.compare.record import same
 
 
 def guesses(evidence: Evidence) -> Iterator[Guess]:
@@ -25,12 +26,11 @@ def guesses(evidence: Evidence) -> Iterator[Guess]:
         rows = (ids + shift).clamp(0, len(table) - 1)
         yield Guess("position offset", f"row i {shift:+} is taken for i", table[rows])
     own = evidence.own("weight")
-    if own is not None and own.shape[1] == table.shape[1]:
+    if own is not None and own.shape[1:] == table.shape[1:] and not same(own, table):
         text = "theirs with our table gives our numbers: other weights were loaded"
         inside = ids.clamp(max=len(own) - 1)
         for other, right in evidence.alignment.right.items():
-            same = right.shape == own.shape and torch.equal(right, own)
-            if same and other != f"{name}.weight":
+            if same(right, own) and other != f"{name}.weight":
                 held = f"it holds theirs of {other.removesuffix('.weight')}"
                 yield Guess("weights of another module", held, F.embedding(inside, own))
         yield Guess("weights differ", text, F.embedding(inside, own))

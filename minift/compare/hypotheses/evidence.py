@@ -4,11 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from minift.compare.pairs import Alignment
-from minift.compare.record import Key, Step, Trace
+from minift.compare.record import Key, Step, Trace, like, same
 from minift.compare.running import Batch, Named
 
 NEAR = 12
@@ -72,7 +71,7 @@ class Evidence:
     @property
     def ours_here(self) -> Tensor:
         """Our numbers at the place."""
-        return self.mine.by_key()[self.place.key].value
+        return like(self.mine.by_key()[self.place.key].value, self.step.value)
 
     @property
     def step(self) -> Step:
@@ -117,12 +116,8 @@ class Evidence:
         """Their steps before the place, the last first, each tensor once."""
         seen: list[Tensor] = []
         for step in reversed(self.theirs.steps[: self.index]):
-            if not any(_same(step.value, other) for other in seen):
+            if not any(same(step.value, other) for other in seen):
                 seen.append(step.value)
                 yield step
             if len(seen) == NEAR:
                 return
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.equal(one, other)

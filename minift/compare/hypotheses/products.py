@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minift.compare.hypotheses.evidence import Evidence, Guess
+from minift.compare.record import same
 
 Inputs = tuple[Tensor, Tensor, Tensor | None]
 ORDERS = ("q, k, v", "q, v, k", "k, q, v", "k, v, q", "v, q, k", "v, k, q")
@@ -121,13 +122,24 @@ def _precision(given: Inputs) -> Iterator[Guess]:
 def _other_weights(evidence: Evidence, given: Inputs) -> Iterator[Guess]:
     x, weight, _ = given
     own, own_bias = evidence.own("weight"), evidence.own("bias")
-    if own is None or own.shape != weight.shape:
+    if own is None or own.shape != weight.shape or _equal(own, weight, own_bias, evidence):
         return
     value = F.linear(x, own, own_bias)
     for name, other in evidence.alignment.right.items():
-        same = other.shape == own.shape and torch.equal(other, own)
-        if same and name.endswith(".weight") and name != f"{evidence.place.key[0]}.weight":
+        if (
+            same(other, own)
+            and name.endswith(".weight")
+            and name != f"{evidence.place.key[0]}.weight"
+        ):
             text = f"it holds theirs of {name.removesuffix('.weight')}"
             yield Guess("weights of another module", text, value)
     text = "theirs with our weights gives our numbers: other weights were loaded"
     yield Guess("weights differ", text, value)
+
+
+def _equal(own: Tensor, weight: Tensor, own_bias: Tensor | None, evidence: Evidence) -> bool:
+    """Whether ours has their parameters."""
+    bias = evidence.right("bias")
+    if own_bias is None or bias is None:
+        return own_bias is bias and torch.equal(own, weight)
+    return torch.equal(own, weight) and torch.equal(own_bias, bias)

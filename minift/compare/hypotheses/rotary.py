@@ -70,12 +70,12 @@ def other_rotations(q: Rotation, k: Rotation) -> Iterator[tuple[str, str, tuple[
     places = torch.arange(tokens).float()[:, None]  # (T, 1)
     j = torch.arange(pairs).float()[None]
     for base in BASES:
-        angles = (places * base ** (-j / pairs))[None]
-        both_turned = (q.apply(angles=angles), k.apply(angles=angles))
-        yield "RoPE base", f"the base is {base:g}", both_turned
-        slower = (places * base ** (-j / (2 * pairs)))[None]
+        angles = (places * base ** (-j / (2 * pairs)))[None]
         text = f"frequencies are {base:g}^(−j/D), theirs ^(−2j/D)"
-        yield "RoPE frequencies", text, (q.apply(angles=slower), k.apply(angles=slower))
+        yield "RoPE frequencies", text, (q.apply(angles=angles), k.apply(angles=angles))
+    for base in BASES:
+        angles = (places * base ** (-j / pairs))[None]
+        yield "RoPE base", f"the base is {base:g}", (q.apply(angles=angles), k.apply(angles=angles))
     for factor in (2.0, 0.5, 4.0, 0.25, 8.0, 0.125):
         angles = q.angles.new_tensor(factor) * places[None] * (q.angles[:1, 1:2])
         text = f"positions are multiplied by {factor:g}"

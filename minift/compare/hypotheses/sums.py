@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from minift.compare.hypotheses.evidence import Evidence, Guess
-from minift.compare.record import Step
+from minift.compare.record import Step, same
 
 
 def guesses(evidence: Evidence) -> Iterator[Guess]:
@@ -17,7 +17,7 @@ def guesses(evidence: Evidence) -> Iterator[Guess]:
     steps = _terms(evidence)
     for step in steps:
         factor = _factor(evidence, step.value)
-        if factor is not None and not _is_here(step.value, theirs):
+        if factor is not None and not same(step.value, theirs):
             yield _named(evidence, step, factor)
     factor = _factor(evidence, theirs)
     if factor is not None:
@@ -148,16 +148,11 @@ def _flows_on(evidence: Evidence, value: Tensor) -> bool:
     pairs = evidence.alignment.pairs
     return any(
         step.side == "input"
-        and step.value.shape == value.shape
-        and torch.equal(step.value, value)
+        and same(step.value, value)
         and not isinstance(pairs[step.name].theirs, nn.Embedding)
         for step in evidence.theirs.steps[: evidence.index]
         if step.name in pairs
     )
-
-
-def _is_here(value: Tensor, theirs: Tensor) -> bool:
-    return value.shape == theirs.shape and torch.equal(value, theirs)
 
 
 def _broadcasts(value: Tensor, theirs: Tensor) -> bool:
