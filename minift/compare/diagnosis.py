@@ -13,9 +13,9 @@ from minift.compare.hypotheses import causes_of
 from minift.compare.hypotheses.evidence import Cause, Evidence, Place
 from minift.compare.pairs import Alignment, align, check_same_kind, common_parent
 from minift.compare.quantities import (
-    FACTOR,
     Report,
     floor_of,
+    gradient_scale,
     largest,
     precision,
     report,
@@ -23,14 +23,14 @@ from minift.compare.quantities import (
 )
 from minift.compare.record import Key, Step, Trace, like, recording, same
 from minift.compare.running import batch_for, evaluating, run, run_theirs
-from minift.compare.table import layer_of, layer_table, module_table
+from minift.compare.table import LIMIT, layer_of, layer_table, module_table
 
 
 @dataclass(frozen=True)
 class Site:
     """What goes into a module or comes out of it, ours against theirs.
 
-    ``forward`` and ``backward`` are differences in units of the noise floor; up to 2 is equal.
+    ``forward`` and ``backward`` are differences in units of the noise floor; up to 4 is equal.
     ``None``: nothing to compare there.
     """
 
@@ -46,8 +46,8 @@ class Site:
 
     @property
     def ok(self) -> bool:
-        """Whether both directions are within twice the noise floor."""
-        return all(x is None or x <= FACTOR for x in (self.forward, self.backward))
+        """Whether both directions are within the limit."""
+        return all(x is None or x <= LIMIT for x in (self.forward, self.backward))
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def diagnose(
     gradients_of = my_run.get("gradients", {}), their_runs[0].get("gradients", {})
     for trace, results in zip([mine, *others], [my_run, *their_runs], strict=True):
         _add_results(trace, results)
-    sites, places = _sites(mine, others[0], others[1], batch.real)
+    sites, places = _sites(mine, others[0], others[1], batch.real, gradient_scale(their_runs[0]))
     place = _forward_place(sites, others[0], alignment) or _backward_place(sites, table, alignment)
     if place is None:
         return Diagnosis(table, sites)
@@ -178,7 +178,7 @@ def _add_results(trace: Trace, results: dict[str, dict[str, Tensor]]) -> None:
 
 
 def _sites(
-    mine: Trace, sdpa: Trace, eager: Trace, real: Callable[[Tensor], Tensor]
+    mine: Trace, sdpa: Trace, eager: Trace, real: Callable[[Tensor], Tensor], scale: float
 ) -> tuple[list[Site], dict[Key, float]]:
     """Every step that both have, in their order; and the tolerance at each."""
     ours, second = mine.by_key(), eager.by_key()
@@ -187,15 +187,15 @@ def _sites(
         if step.key not in ours:
             continue
         one, other = ours[step.key], second.get(step.key, step)
-        forward, unit, difference = _units(one.value, step.value, other.value, real)
+        forward, unit, difference = _units(one.value, step.value, other.value, real, 1.0)
         backward = None
         if one.gradient is not None and step.gradient is not None:
             other_gradient = step.gradient if other.gradient is None else other.gradient
-            backward = _units(one.gradient, step.gradient, other_gradient, real)[0]
+            backward = _units(one.gradient, step.gradient, other_gradient, real, scale)[0]
         elif step.gradient is not None and largest(real(step.gradient)) > 0 and _any(mine):
             backward = math.inf  # theirs has a gradient there, ours has none
         sites.append(Site(*step.key, forward, backward, difference, unit))
-        tolerances[step.key] = FACTOR * unit
+        tolerances[step.key] = LIMIT * unit
     return _without_conventions(sites, sdpa), tolerances
 
 
@@ -207,11 +207,11 @@ def _without_conventions(sites: list[Site], theirs: Trace) -> list[Site]:
     """
     steps = theirs.by_key()
     inputs = [s for s in sites if s.side == "input" and s.forward is not None]
-    equal = [steps[s.name, s.side, s.turn] for s in inputs if (s.forward or 0.0) <= FACTOR]
+    equal = [steps[s.name, s.side, s.turn] for s in inputs if (s.forward or 0.0) <= LIMIT]
     kept = []
     for site in sites:
         value = steps[site.name, site.side, site.turn].value
-        is_output = site.side == "output" and (site.forward or 0.0) > FACTOR
+        is_output = site.side == "output" and (site.forward or 0.0) > LIMIT
         if is_output and any(same(step.value, value) for step in equal):
             site = replace(site, forward=None, backward=None)
         kept.append(site)
@@ -223,7 +223,7 @@ def _any(trace: Trace) -> bool:
 
 
 def _units(
-    ours: Tensor, theirs: Tensor, eager: Tensor, real: Callable[[Tensor], Tensor]
+    ours: Tensor, theirs: Tensor, eager: Tensor, real: Callable[[Tensor], Tensor], scale: float
 ) -> tuple[float | None, float, float]:
     """The difference in noise floors, one noise floor, and the difference."""
     mine, right, other = real(like(ours, theirs)), real(theirs), real(like(eager, theirs))
@@ -232,7 +232,8 @@ def _units(
             return None, 0.0, 0.0
         mine = mine.reshape(right.shape)
     floor = floor_of(right, other) if right.shape == other.shape else 0.0
-    unit = tolerance(floor, largest(right), precision(right)) / FACTOR
+    rule = {"factor": LIMIT, "scale": scale}
+    unit = tolerance(floor, largest(right), precision(right), **rule) / LIMIT
     difference = largest(mine.double() - right.double())
     if math.isnan(difference):
         return math.inf, unit, difference
@@ -245,7 +246,7 @@ def _forward_place(sites: list[Site], theirs: Trace, alignment: Alignment) -> Pl
     """The first site whose values differ."""
     position = {step.key: i for i, step in enumerate(theirs.steps)}
     for site in sites:
-        if site.forward is not None and site.forward > FACTOR:
+        if site.forward is not None and site.forward > LIMIT:
             key = (site.name, site.side, site.turn)
             before = _step_before(theirs.steps, position[key])
             return _place(key, before, "forward", alignment)
@@ -272,7 +273,7 @@ def _backward_place(sites: list[Site], table: Report, alignment: Alignment) -> P
     """The first difference of gradients, from the loss backwards."""
     after: Site | None = None
     for site in _outputs(reversed(sites)):
-        if site.backward is not None and site.backward > FACTOR:
+        if site.backward is not None and site.backward > LIMIT:
             name = site.name if after is None else common_parent(site.name, after.name)
             key = (site.name, site.side, site.turn)
             return Place(name or "the model", key, after.name if after else None, "backward")

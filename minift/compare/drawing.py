@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from minift.compare.table import LIMIT
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -37,7 +39,7 @@ def draw(diagnosis: "Diagnosis", ax: "Axes | None" = None, *, modules: bool = Fa
     ax.set_xlim(SMALLEST, None)
     ax.set_yticks(range(len(bars)), list(bars))
     ax.invert_yaxis()
-    ax.axvline(2.0, color="#000000", linestyle=":", label="limit: 2 noise floors")
+    ax.axvline(LIMIT, color="#000000", linestyle=":", label=f"limit: {LIMIT:g} noise floors")
     first = "equal" if diagnosis.ok else f"first: {diagnosis.first or 'see the table'}"
     ax.set(xlabel="difference / noise floor", ylabel="computed from top to bottom", title=first)
     ax.legend(loc="best")

@@ -7,8 +7,10 @@ A difference of ours is in order when it is within
     tolerance = max(2 × noise floor, (10⁻⁶ · max|x| + 2·10⁻⁶) · ε / ε_fp32)
 
 for each quantity x: the second term, measured over many small random models, is what fp32 rounding
-comes to where the floor happens to be small; ε is the precision of the models' dtype. Padded
-positions are left out. Dropout is off.
+comes to where the floor happens to be small; ε is the precision of the models' dtype. Gradients
+are sums over tokens and layers: they get 4 × the floor, and 2·10⁻⁶ times the median of the largest
+gradients of all parameters where that is above 1 (some gradients are 0 but for rounding, such as
+that of a key's bias). Padded positions are left out. Dropout is off.
 """
 
 import math
@@ -28,7 +30,7 @@ from minift.compare.running import (
     run_theirs,
 )
 
-FACTOR = 2.0
+FACTOR, GRADIENT_FACTOR = 2.0, 4.0
 """How many times the noise floor a difference may be."""
 
 
@@ -126,13 +128,22 @@ def report(
             for key, value in named
             if key in alignment.names
         }
+    scale = gradient_scale(sdpa)
     kept = [name for name in sdpa if name in mine]
-    return Report([_row(name, mine[name], sdpa[name], eager[name]) for name in kept])
+    return Report([_row(name, mine[name], sdpa[name], eager[name], scale) for name in kept])
 
 
-def tolerance(floor: float, size: float, epsilon: float = 1.0) -> float:
+def tolerance(
+    floor: float, size: float, epsilon: float = 1.0, *, factor: float = FACTOR, scale: float = 1.0
+) -> float:
     """The rule of this module, for values of at most ``size``."""
-    return max(FACTOR * floor, (1e-6 * size + 2e-6) * epsilon)
+    return max(factor * floor, (1e-6 * size + 2e-6 * scale) * epsilon)
+
+
+def gradient_scale(quantities: dict[str, Named]) -> float:
+    """The median of every parameter's largest gradient, at least 1."""
+    sizes = sorted(largest(value) for value in quantities.get("gradients", {}).values())
+    return max(1.0, sizes[len(sizes) // 2]) if sizes else 1.0
 
 
 def precision(values: Tensor) -> float:
@@ -147,15 +158,17 @@ def largest(x: Tensor) -> float:
     return float(x.abs().max()) if x.numel() else 0.0
 
 
-def _row(name: str, mine: Named, sdpa: Named, eager: Named) -> Row:
+def _row(name: str, mine: Named, sdpa: Named, eager: Named, scale: float) -> Row:
     """The tensor of this quantity that is worst against its own tolerance."""
+    rule = {"factor": GRADIENT_FACTOR, "scale": scale} if name == "gradients" else {}
     rows = []
     for tensor, theirs in sdpa.items():
         if tensor not in mine:
             continue
         size, floor = largest(theirs), floor_of(theirs, eager[tensor])
         difference, epsilon = largest(mine[tensor] - theirs), precision(theirs)
-        rows.append(Row(name, difference, floor, tolerance(floor, size, epsilon), size, tensor))
+        limit = tolerance(floor, size, epsilon, **rule)
+        rows.append(Row(name, difference, floor, limit, size, tensor))
     return max(rows, key=_badness)
 
 

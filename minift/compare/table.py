@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+LIMIT = 4.0
+"""Of a module, in noise floors. Wider than for a whole model's results: a model has hundreds."""
 HEAD = f"{'in units of the noise floor':<44}{'forward':>9}{'backward':>10}"
 
 
@@ -28,7 +30,7 @@ def module_table(sites: Sequence[Any]) -> list[str]:
 
 
 def _line(name: str, forward: float | None, backward: float | None) -> str:
-    mark = "  DIFFERS" if any((x or 0.0) > 2.0 for x in (forward, backward)) else ""
+    mark = "  DIFFERS" if any((x or 0.0) > LIMIT for x in (forward, backward)) else ""
     return f"{name:<44}{_units(forward):>9}{_units(backward):>10}{mark}"
 
 

@@ -34,8 +34,9 @@ def _by_token(evidence: Evidence) -> Iterator[Guess]:
     ours, theirs = evidence.ours_here, evidence.step.value
     if ours.shape == theirs.shape:
         factors = (ours * theirs).sum(-1, keepdim=True) / theirs.pow(2).sum(-1, keepdim=True)
-        text = "each token has a factor of its own: shares or a norm over something else"
-        yield Guess("factor for each token", text, factors * theirs)
+        if float(factors.std()) > 1e-3 * float(factors.abs().mean()):  # else it is one factor
+            text = "each token has a factor of its own: shares or a norm over something else"
+            yield Guess("factor for each token", text, factors * theirs)
 
 
 def alone(evidence: Evidence) -> Iterator[Guess]:
