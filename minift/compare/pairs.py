@@ -100,7 +100,8 @@ def common_parent(one: str, other: str) -> str:
 
 
 def check_same_kind(ours: nn.Module, theirs: Any) -> None:
-    """Raises InputError when the two are not of one model type."""
+    """Raises InputError when ours is none of ours, or the two are not of one model type."""
+    known_family(ours)
     mine, other = (getattr(m.config, "model_type", None) for m in (ours, theirs))
     if mine != other:
         raise InputError(f"theirs: a {other}, ours is a {mine}; right: two models of one type")

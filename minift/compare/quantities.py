@@ -8,9 +8,9 @@ A difference of ours is in order when it is within
 
 for each quantity x: the second term, measured over many small random models, is what fp32 rounding
 comes to where the floor happens to be small; ε is the precision of the models' dtype. Gradients
-are sums over tokens and layers: they get 4 × the floor, and 2·10⁻⁶ times the median of the largest
-gradients of all parameters where that is above 1 (some gradients are 0 but for rounding, such as
-that of a key's bias). Padded positions are left out. Dropout is off.
+are sums over tokens and layers: they get 4 × the floor, and 2·10⁻⁶ times a fifth of the median of
+all parameters' largest gradients, where that is above 1 (some, such as that of a key's bias, are 0
+but for rounding). Padded positions are left out. Dropout is off.
 """
 
 import math
@@ -141,9 +141,9 @@ def tolerance(
 
 
 def gradient_scale(quantities: dict[str, Named]) -> float:
-    """The median of every parameter's largest gradient, at least 1."""
+    """A fifth of the median of every parameter's largest gradient, at least 1."""
     sizes = sorted(largest(value) for value in quantities.get("gradients", {}).values())
-    return max(1.0, sizes[len(sizes) // 2]) if sizes else 1.0
+    return max(1.0, sizes[len(sizes) // 2] / 5) if sizes else 1.0
 
 
 def precision(values: Tensor) -> float:

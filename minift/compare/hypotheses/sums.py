@@ -163,4 +163,4 @@ def _broadcasts(value: Tensor, theirs: Tensor) -> bool:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3g}"
+    return f"{value:.4g}"
