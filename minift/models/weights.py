@@ -75,7 +75,7 @@ def from_theirs(
     config: Any = model.config
     std = config.initializer_range
     for path in dict.fromkeys(name.rpartition(".")[0] for name in new):
-        init_weights(model.get_submodule(path).to_empty(device="cpu"), std)
+        init_weights(model.get_submodule(path).to_empty(device="cpu", recurse=False), std)
     return model
 
 
