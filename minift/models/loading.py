@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from minift.errors import InputError, one_of
-from minift.models import bert, gemma, gpt2, llama, mixtral
+from minift.models import bert_heads, gemma, gpt2_heads, llama, mixtral
 from minift.models.checkpoint import (
     dtype_name,
     filling,
@@ -28,8 +28,8 @@ from minift.models.weights import from_theirs, to_theirs
 FAMILIES: dict[str, Family] = {
     model_type: module.FAMILY
     for module in (
-        bert,
-        gpt2,
+        bert_heads,
+        gpt2_heads,
         llama,
         gemma,
         mixtral,
@@ -165,8 +165,7 @@ def to_hf(model: nn.Module) -> Any:
     tensors = to_theirs(family, model)
     hf_model.to(next(model.parameters()).dtype)
     problems = hf_model.load_state_dict(tensors, strict=False)
-    tied = set(family.tied) if getattr(model.config, "tie_word_embeddings", False) else set()
-    if problems.unexpected_keys or set(problems.missing_keys) - tied:
+    if problems.unexpected_keys or set(problems.missing_keys) - _tied(family, model):
         raise RuntimeError(f"weight names do not match transformers' {problems}")
     return hf_model.train(model.training)
 
@@ -307,11 +306,16 @@ def _head_names(family: Family, model: nn.Module) -> list[str]:
     return [n for n in names if not n.startswith(body) or family.bare(n).startswith(optional)]
 
 
+def _tied(family: Family, model: nn.Module) -> set[str]:
+    """Hugging Face's names of the copies that this model's config ties."""
+    return set(family.tied) if getattr(model.config, "tie_word_embeddings", False) else set()
+
+
 def _without_other_heads(
     family: Family, model: nn.Module, tensors: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """The tensors but for those of another task's head; a lasting one stays if it is wanted."""
-    own = {family.theirs(name) for name, _ in model.named_parameters()} | set(family.tied)
+    own = {family.theirs(name) for name, _ in model.named_parameters()} | _tied(family, model)
 
     def stays(name: str) -> bool:
         return not family.is_head(name) or (family.is_lasting(name) and name in own)
