@@ -53,10 +53,7 @@ def check_ids(name: str, ids: Tensor, size: int, size_name: str) -> None:
 def refuse_token_types(given: object) -> None:
     """Raises InputError unless ``token_type_ids``, which a tokenizer may hand over, is ``None``."""
     if given is not None:
-        raise InputError(
-            "token_type_ids: this model has no table of them; right: None, or "
-            "tokenizer(text, return_token_type_ids=False)"
-        )
+        raise InputError("token_type_ids: this model has no table of them; right: None")
 
 
 def check_labels(labels: Tensor, shape: tuple[int, ...], classes: int) -> None:

@@ -286,8 +286,8 @@ def test_wrong_inputs_are_named():
         (multi, {"labels": wide[:, 1:]}, "labels: shape (3, 4); right for "
          "multi_label_classification: (3, 5)"),
         (number, {"labels": wide}, "labels: shape (3, 5); right for regression: (3, 1)"),
-        (gpt2, {"token_type_ids": ids}, "token_type_ids: this model has no table of them; right: None, or "
-         "tokenizer(text, return_token_type_ids=False)"),
+        (gpt2, {"token_type_ids": ids}, "token_type_ids: this model has no table of them; "
+         "right: None"),
         (unpadded, {}, "pad_token_id: None in the config, and 3 texts in the batch; right: the id "
          "that fills short texts, or one text at a time"),
     ]  # fmt: skip
