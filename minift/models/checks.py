@@ -52,6 +52,12 @@ def check_ids(name: str, ids: Tensor, size: int, size_name: str) -> None:
         raise InputError(f"{name}: id {wrong} is outside 0…{size - 1} ({size_name} {size})")
 
 
+def refuse_token_types(given: object) -> None:
+    """Raises InputError unless ``token_type_ids``, which a tokenizer may hand over, is ``None``."""
+    if given is not None:
+        raise InputError("token_type_ids: this model has no table of them; right: None")
+
+
 def check_labels(labels: Tensor, shape: tuple[int, ...], classes: int) -> None:
     """Raises InputError unless ``labels`` has ``shape`` and holds 0…classes−1 or −100 (ignored)."""
     if labels.dtype != torch.int64:

@@ -27,3 +27,5 @@ def init_weights(module: nn.Module, std: float) -> None:
     elif isinstance(module, Experts):
         module.gate_up.normal_(0.0, std)
         module.down.normal_(0.0, std)
+    elif isinstance(bias := getattr(module, "bias", None), nn.Parameter):  # it stands alone
+        bias.zero_()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from minift.errors import InputError, one_of
-from minift.models import bert, gemma, gpt2, llama, mixtral, t5, vit
+from minift.models import bert_heads, gemma, gpt2_heads, llama, mixtral, t5, vit
 from minift.models.checkpoint import (
     config_source,
     dtype_name,
@@ -30,8 +30,8 @@ from minift.models.weights import from_theirs, to_theirs
 FAMILIES: dict[str, Family] = {
     model_type: module.FAMILY
     for module in (
-        bert,
-        gpt2,
+        bert_heads,
+        gpt2_heads,
         llama,
         gemma,
         mixtral,
@@ -59,11 +59,12 @@ def load(
             their index), as ``save`` and ``transformers`` write it; a GGUF file, which is
             dequantised; or ``"minilm"``, ``"smollm2"``.
         dtype: of the parameters, whatever the file has.
-        task: the class to load: ``"encoder"``, ``"token-classification"``, ``"causal-lm"``;
-            ``None`` is the one that the checkpoint was saved from. A head that the checkpoint
+        task: the class to load, by the names of its family's ``tasks``: ``"encoder"``,
+            ``"token-classification"``, ``"causal-lm"``, …; ``None`` is the one that the checkpoint
+            was saved from. A head that the checkpoint
             does not have is new: normal weights from PyTorch's global seed, the same numbers as
             ``from_pretrained(num_labels=…)`` draws.
-        id2label: the class names of a token classifier.
+        id2label: the class names of a classifier.
 
     Raises:
         InputError: no such folder, a config that is not supported, weights that are missing,
@@ -94,8 +95,10 @@ def load(
     new: list[str] = []
     if task is not None and not is_own:
         if saved_as is not None:
-            tensors = {name: t for name, t in tensors.items() if not family.is_head(name)}
-        new = [name for name in _head_names(family, model) if family.theirs(name) not in tensors]
+            tensors = _without_other_heads(family, model, tensors)
+        held = {family.bare(name) for name in tensors}
+        names = _head_names(family, model)
+        new = [name for name in names if family.bare(family.theirs(name)) not in held]
     return from_theirs(family, model, tensors, str(folder), new=new).eval()
 
 
@@ -329,7 +332,26 @@ def _empty(cls: type[nn.Module], config: Any, dtype: torch.dtype) -> nn.Module:
 
 
 def _head_names(family: Family, model: nn.Module) -> list[str]:
+    """Our names of what may be new: the head, and the body's optional parts below it."""
     if not hasattr(model, family.prefix):
         return []
+    body, optional = f"{family.prefix}.", tuple(f"{part}." for part in family.optional)
     names = (name for name, _ in model.named_parameters())
-    return [name for name in names if not name.startswith(f"{family.prefix}.")]
+    return [n for n in names if not n.startswith(body) or family.bare(n).startswith(optional)]
+
+
+def _tied(family: Family, model: nn.Module) -> set[str]:
+    """Hugging Face's names of the copies that this model's config ties."""
+    return set(family.tied) if getattr(model.config, "tie_word_embeddings", False) else set()
+
+
+def _without_other_heads(
+    family: Family, model: nn.Module, tensors: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The tensors but for those of another task's head; a lasting one stays if it is wanted."""
+    own = {family.theirs(name) for name, _ in model.named_parameters()} | _tied(family, model)
+
+    def stays(name: str) -> bool:
+        return not family.is_head(name) or (family.is_lasting(name) and name in own)
+
+    return {name: tensor for name, tensor in tensors.items() if stays(name)}

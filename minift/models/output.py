@@ -17,9 +17,11 @@ class ModelOutput:
     """
 
     logits: Tensor | None = None
-    """``(B, T, labels or vocabulary)``: scores before the softmax."""
+    """``(B, T, labels or vocabulary)``, ``(B, labels)`` for whole texts: before the softmax."""
     loss: Tensor | None = None
-    """Scalar: mean cross-entropy over the labels that are not −100."""
+    """Scalar: mean cross-entropy over the labels that are not −100, or the class's own."""
+    seq_relationship_logits: Tensor | None = None
+    """``(B, 2)``: BERT's second head in pretraining, "B follows A" first."""
     last_hidden_state: Tensor | None = None
     """``(B, T, hidden)``: the output of the last layer (after the final norm, if there is one)."""
     aux_loss: Tensor | None = None

@@ -74,7 +74,8 @@ def from_theirs(
     model.load_state_dict(state, strict=False, assign=True)
     config: Any = model.config
     for path in dict.fromkeys(name.rpartition(".")[0] for name in new):
-        init_weights(model.get_submodule(path).to_empty(device="cpu"), config.initializer_range)
+        part = model.get_submodule(path).to_empty(device="cpu", recurse=False)
+        init_weights(part, config.initializer_range)
     return model
 
 

@@ -97,9 +97,10 @@ def test_no_config(folder):
             ": architectures='BertModel'; right: a list with one class name",
         ),
         (
-            '{"model_type": "bert", "architectures": ["BertForMaskedLM"]}',
-            ": architectures: unknown 'BertForMaskedLM'; known: BertForTokenClassification, "
-            "BertModel; or load only its body with task='encoder'",
+            '{"model_type": "bert", "architectures": ["BertForQuestionAnswering"]}',
+            ": architectures: unknown 'BertForQuestionAnswering'; known: BertForMaskedLM, "
+            "BertForNextSentencePrediction, BertForPreTraining, BertForSequenceClassification, "
+            "BertForTokenClassification, BertModel; or load only its body with task='encoder'",
         ),
         (
             '{"model_type": "bert", "is_decoder": true}',
@@ -311,7 +312,8 @@ def test_shards_that_do_not_agree(tmp_path):
     [
         (
             {"task": "translation"},
-            "task: unknown 'translation'; known: encoder, token-classification",
+            "task: unknown 'translation'; known: encoder, masked-lm, next-sentence, pretraining, "
+            "sequence-classification, token-classification",
         ),
         (
             {"dtype": torch.int8},
