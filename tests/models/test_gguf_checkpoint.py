@@ -159,12 +159,16 @@ def test_what_does_not_fit(name, tmp_path):
     assert str(caught.value).startswith(f"{path}: ") and len(str(caught.value)) < 400
 
 
-def test_no_experts_is_as_nothing_said(tmp_path):
-    none = {"llama.expert_count": 0, "llama.expert_used_count": 0, f"{HEADS}_kv": None}
+def test_what_need_not_be_said(tmp_path):
+    """As many heads for keys as for queries, RoPE's usual base; and that there are no experts."""
+    said = {"llama.expert_count": 0, "llama.expert_used_count": 0}
+    unsaid = [f"{HEADS}_kv", "llama.rope.freq_base", "llama.rope.dimension_count"]
     original = hf_model("untied-no-groups")
-    assert_same_weights(
-        minift.load(write_model(tmp_path / "x.gguf", original, entries=none)), original
-    )
+    entries = {**said, **dict.fromkeys([*unsaid, "llama.vocab_size"])}
+    ours = minift.load(write_model(tmp_path / "x.gguf", original, entries=entries))
+    assert_same_weights(ours, original)
+    assert ours.config.rope_parameters == original.config.rope_parameters
+    assert ours.config.num_key_value_heads == ours.config.num_attention_heads == 4
 
 
 def test_which_file(tmp_path):
