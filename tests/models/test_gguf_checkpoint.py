@@ -137,6 +137,7 @@ PROBLEMS = {
     "moe": ({"llama.expert_count": 8}, {}, "llama.expert_count is 8; right: a model"),
     "scaling": ({"llama.rope.scaling.type": "yarn"}, {}, "scaling.type is 'yarn'; right: 'none' o"),
     "window": ({"llama.attention.sliding_window": 9}, {}, "sliding_window is 9; right: a model wi"),
+    "part": ({"split.count": 3}, {}, "is one of the 3 parts of a model; right: one file, by `lla"),
     "special": ({"tokenizer.ggml.eos_token_id": 53}, {}, "eos_token_id is 53; right: 0…52"),
     "text": ({"tokenizer.ggml.bos_token_id": "1"}, {}, "bos_token_id is '1'; right: 0…52"),
     "no embedding": ({}, {EMBED: None}, "no tensor token_embd.weight; right: a whole model"),
