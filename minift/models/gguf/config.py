@@ -37,6 +37,7 @@ def config_of(file: GGUF) -> dict[str, Any]:
         InputError: an architecture or an option of it that is not supported; an entry that is
             missing or of another type.
     """
+    _check_whole(file)
     entries = _Entries(file)
     config: dict[str, Any] = {"model_type": entries.architecture}
     config["architectures"] = [CLASSES[entries.architecture]]
@@ -95,6 +96,13 @@ class _Entries:
                 del self.left[key]
         for key, value in self.left.items():
             raise self.error(key, f"is {value!r:.80}", "a model without this option, it is unknown")
+
+
+def _check_whole(file: GGUF) -> None:
+    parts = file.metadata.get("split.count", 1)
+    if isinstance(parts, int) and parts > 1:
+        right = "one file, by `llama-gguf-split --merge`"
+        raise InputError(f"{file.path}: is one of the {parts} parts of a model; right: {right}")
 
 
 def _check_layers(entries: _Entries, said: int) -> None:
