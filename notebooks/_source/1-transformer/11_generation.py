@@ -14,7 +14,7 @@
 # - continue a batch of prompts of different lengths, and end each text in the right place;
 # - say what a KV cache saves and what it costs, in multiplications and in bytes.
 #
-# *90 minutes with the exercises; 15 seconds to run on two CPU cores, with 1.2 GB of memory. The
+# *90 minutes with the exercises; 15 seconds to run on two CPU cores, with 900 MB of memory. The
 # first run downloads old speeches (4.5 MB).*
 
 # %%
@@ -310,7 +310,8 @@ print(describe(fig))
 # *Figure 3. A person keeps surprising the model; the greedy text never does.*
 #
 # Real sentences jump: a few words that could be guessed, then one that could not. That is what a
-# sentence is for. Greedy text has no surprises at all. Drawing brings them back, and top-p bounds
+# sentence is for. (The model has never seen this speech; with a better one the bars are lower, but
+# still uneven.) Greedy text has no surprises at all. Drawing brings them back, and top-p bounds
 # them. Holtzman et al. 2020 found the same in GPT-2, in a figure much like this one.
 #
 # A cure for loops that leaves the choice greedy is the **repetition penalty**: scores of words that
