@@ -1,7 +1,7 @@
-"""Text as it is written: pieces that can be shown as soon as they are certain."""
+"""Text as it is written: pieces that are shown as soon as they are certain."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,51 +11,14 @@ from minift.generation.decode import new_tokens
 from minift.generation.generate import begin, evaluation
 from minift.generation.settings import GenerationSettings
 from minift.generation.state import CausalLM, CausalState
-from minift.generation.stopping import Decodes, Stop, stop_of
-
-
-class EncodesAndDecodes(Decodes, Protocol):
-    """The part of a tokenizer that is needed here."""
-
-    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]: ...
-
-
-class TextStream:
-    """Tokens in, pieces of text out; joined they are the text of all tokens.
-
-    A token may end in the middle of a character (in UTF-8 one has up to four bytes). Decoding half
-    of one gives the replacement character U+FFFD, which is held back until the rest has come.
-    Special tokens have no text. Hugging Face: ``TextStreamer``.
-    """
-
-    def __init__(self, tokenizer: Decodes) -> None:
-        self.tokenizer = tokenizer
-        self.ids: list[int] = []
-        self.shown = 0
-        """Characters that were given out."""
-
-    def push(self, token: int) -> str:
-        """What can be shown after one more token; often a word's piece, sometimes nothing."""
-        self.ids.append(token)
-        text = self._text()
-        return self._show(text.removesuffix("\ufffd"))
-
-    def finish(self) -> str:
-        """What was held back: half a character that nothing completes."""
-        return self._show(self._text())
-
-    def _text(self) -> str:
-        return self.tokenizer.decode(self.ids, skip_special_tokens=True)
-
-    def _show(self, text: str) -> str:
-        piece = text[self.shown :]
-        self.shown += len(piece)
-        return piece
+from minift.generation.stopping import Stop, stop_of
+from minift.text.stream import TextStream
+from minift.text.tokenizer import Tokenizer
 
 
 def stream(
     model: CausalLM,
-    tokenizer: EncodesAndDecodes,
+    tokenizer: Tokenizer,
     prompt: str | Sequence[int],
     *,
     use_cache: bool = True,
@@ -70,7 +33,8 @@ def stream(
         options: as of ``generate``; beam search has nothing to show before it ends.
 
     Raises:
-        InputError: as ``generate``, at once and not at the first piece; beams; an empty prompt.
+        InputError: as ``generate``, at once and not at the first piece; beams; an empty prompt; a
+            tokenizer that cleans up spaces afterwards.
     """
     settings = GenerationSettings.read(options, model.config)
     for name in ("num_beams", "num_return_sequences"):
@@ -79,12 +43,11 @@ def stream(
     ids = prompt_ids(model, tokenizer, prompt)
     state = begin(model, ids, torch.ones_like(ids), settings, use_cache)
     stop = stop_of(settings, tokenizer)
-    return _pieces(state, ids, settings, stop, TextStream(tokenizer))
+    text = TextStream(tokenizer, skip_special_tokens=True)
+    return _pieces(state, ids, settings, stop, text)
 
 
-def prompt_ids(
-    model: CausalLM, tokenizer: EncodesAndDecodes, prompt: str | Sequence[int]
-) -> Tensor:
+def prompt_ids(model: CausalLM, tokenizer: Tokenizer, prompt: str | Sequence[int]) -> Tensor:
     """``(1, T)``; for an empty text the token that begins texts, if the model has one.
 
     Raises:

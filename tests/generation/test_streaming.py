@@ -9,13 +9,14 @@ from tiny_tokenizers import TEXT, byte_level, characters
 
 import minift
 from minift.errors import InputError
-from minift.generation.streaming import TextStream, stream
+from minift.generation.streaming import stream
+from minift.text.stream import TextStream
 
 WRITING = ["naïve café", "日本語 and 😀 👍🏽", "plain words.", "a\ufffdb", "é", TEXT]
 
 
 def pieces_of(tokenizer, ids):
-    text = TextStream(tokenizer)
+    text = TextStream(tokenizer, skip_special_tokens=True)
     return [*(text.push(token) for token in ids), text.finish()]
 
 
