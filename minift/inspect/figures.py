@@ -34,7 +34,7 @@ def draw_lens(logits: Tensor, tokens: Labels, decode: Callable[[int], str]) -> A
     """The likeliest token after each layer, for each position; ``logits (layers + 1, T, V)``."""
     shares, best = logits.softmax(-1).max(-1)  # (layers + 1, T)
     levels = ["embedding", *(f"layer {i}" for i in range(1, len(logits)))]
-    figure, (ax,) = _axes(1, len(tokens), width=0.95, rows=len(levels))
+    figure, (ax,) = _axes(1, len(tokens), width=0.62, rows=len(levels))
     image = _image(ax, shares, levels, tokens, 0.0, 1.0, square=False)
     for (row, column), share in _cells(shares):
         colour = "white" if share > 0.55 else "black"
@@ -65,7 +65,15 @@ def draw_patching(patching: Patching, tokens: Labels, title: str = "") -> Any:
     image = _image(ax, shares, names, tokens, -most, most, square=False, colours="RdBu")
     for (row, column), share in _cells(shares):
         colour = "white" if abs(share) > 0.6 * most else "black"
-        ax.text(column, row, f"{share:.1f}", ha="center", va="center", color=colour, fontsize=8)
+        ax.text(
+            column,
+            row,
+            f"{round(share, 1) + 0.0:.1f}",
+            ha="center",
+            va="center",
+            color=colour,
+            fontsize=8,
+        )
     ax.set(xlabel="token patched", ylabel="module patched", title=title)
     figure.colorbar(image, ax=ax, label="clean answer brought back")
     return figure
@@ -97,7 +105,8 @@ def _image(
         values.detach().cpu().float().numpy(), cmap=colours, vmin=low, vmax=high, aspect=aspect
     )
     ax.grid(False)
-    ax.set_xticks(range(len(columns)), list(columns), rotation=90 if square else 45)
+    turned = 0 if all(len(label) < 3 for label in columns) else 90 if square else 45
+    ax.set_xticks(range(len(columns)), list(columns), rotation=turned)
     ax.set_yticks(range(len(rows)), list(rows))
     return image
 

@@ -147,7 +147,7 @@ def _share(missing: Tensor, wanted: Tensor, ends: Tensor) -> float:
     rounding = 8 * torch.finfo(ends.dtype).eps * ends.abs().amax(0)
     share = (missing.abs() - rounding).clamp(min=0) / wanted.abs()
     share = share.masked_fill(missing.abs() <= rounding, 0.0)
-    worst = float(share.max())
+    worst = float(share.detach().max())
     return worst if math.isfinite(worst) else math.inf
 
 

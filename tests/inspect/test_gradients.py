@@ -73,7 +73,7 @@ def test_models_against_a_fine_sum_in_fp64(name):
     if holder is None:
         holder = (exact.transformer if name == "gpt2" else exact.model).token
     start = holder(torch.full_like(ids, 7)).detach()
-    wanted = fine_sum(embedding, ids, mask, last_logit, start, 300)
+    wanted = fine_sum(embedding, ids, mask, last_logit, start, 120)
     size = float((found.result - found.baseline).abs().max())
     assert float((found.tokens.double() - wanted).abs().max()) <= 2e-3 * size
     assert float(found.tokens[mask == 0].abs().max()) == 0.0
@@ -87,7 +87,7 @@ def test_in_double_precision_it_converges():
     found = integrated_gradients(ours, ids, lambda o: o.logits[:, -1, 5], mask, tolerance=1e-8)
     assert found.error <= 1e-8
     start = torch.zeros(1, dtype=torch.float64)
-    wanted = fine_sum(ours, ids, mask, lambda o: o.logits[:, -1, 5], start, 400)
+    wanted = fine_sum(ours, ids, mask, lambda o: o.logits[:, -1, 5], start, 250)
     assert float((found.tokens - wanted).abs().max()) <= 1e-4
 
 
