@@ -17,12 +17,12 @@ import math
 import sys
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minift.errors import InputError
 from minift.generation.cache import KVCache
+from minift.generation.seq2seq import generate
 from minift.layers.activation import activation
 from minift.layers.feed_forward import FeedForward
 from minift.layers.loss import smoothed_cross_entropy
@@ -181,6 +181,13 @@ class Transformer(nn.Module):
         )
         self.apply(self._start)
 
+    generate = generate
+
+    @property
+    def start_token_id(self) -> int:
+        """What every target begins with."""
+        return self.config.bos_token_id
+
     def _start(self, module: nn.Module) -> None:
         """Matrices as Glorot & Bengio 2010; embeddings so that √C times them has deviation 1."""
         if isinstance(module, nn.Linear):
@@ -191,7 +198,7 @@ class Transformer(nn.Module):
 
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None,
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
         cache: KVCache | None = None,
@@ -210,17 +217,20 @@ class Transformer(nn.Module):
             decoder_input_ids: ``(B, T)``, what the decoder reads; ``None``: the labels, one place
                 to the right, after ``bos_token_id``.
             decoder_attention_mask: ``(B, N)``, 1 for target tokens, cached ones included.
-            encoder_output: from ``encode``, so that many decoding steps read the source once.
+            encoder_output: from ``encode``, so that many decoding steps read the source once;
+                ``input_ids`` may be ``None`` then.
 
         Raises:
-            InputError: ids or labels outside the vocabulary, a mask of another shape, neither
-                labels nor ``decoder_input_ids``.
+            InputError: ids or labels outside the vocabulary, a mask of another shape, no source or
+                no target.
         """
         if decoder_input_ids is None:
             if labels is None:
                 raise InputError("decoder_input_ids: None; right: a target, here or in labels")
             decoder_input_ids = self.shifted(labels)
         if encoder_output is None:
+            if input_ids is None:
+                raise InputError("input_ids: None; right: a source, here or in encoder_output")
             encoder_output = self.encode(input_ids, attention_mask, output_attentions)
         memory = encoder_output.last_hidden_state
         assert memory is not None
@@ -309,36 +319,3 @@ class Transformer(nn.Module):
                 f"decoder_attention_mask: shape {tuple(mask.shape)}; right: {wanted}, "
                 "one entry for each token (cached ones included)"
             )
-
-    @torch.no_grad()
-    def translate(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        *,
-        max_new_tokens: int = 20,
-        use_cache: bool = True,
-    ) -> Tensor:
-        """Greedy decoding: ``(B, S)`` → ``(B, 1 + new)``, beginning with BOS.
-
-        A target that has ended goes on with padding; decoding stops when all have ended.
-        """
-        config, was_training = self.config, self.training
-        self.eval()
-        encoder_output = self.encode(input_ids, attention_mask)
-        cache = KVCache() if use_cache else None
-        ids = input_ids.new_full((len(input_ids), 1), config.bos_token_id)
-        running = torch.ones_like(ids, dtype=torch.bool)  # (B, 1)
-        while running.any() and ids.shape[1] <= max_new_tokens:
-            logits = self(
-                input_ids,
-                attention_mask,
-                cache=cache,
-                decoder_input_ids=ids[:, -1:] if use_cache else ids,
-                encoder_output=encoder_output,
-            ).logits
-            token = logits[:, -1:].argmax(dim=-1).where(running, config.pad_token_id)  # (B, 1)
-            ids = torch.cat([ids, token], dim=1)
-            running = running & (token != config.eos_token_id)
-        self.train(was_training)
-        return ids

@@ -158,15 +158,16 @@ def test_with_a_cache_as_without(name, cuts, capacity):
     assert_close(torch.cat(parts, dim=1)[real], whole[real], "logits")
 
 
-def test_translation_is_greedy_with_and_without_a_cache():
+def test_greedy_targets_with_and_without_a_cache():
     ours, theirs = pair("plain", seed=3)
     with torch.no_grad():
         theirs.token.weight[2] = ours.token.weight[2] = 2 * ours.token.weight[7]  # ends some early
     ids, mask = ragged([7, 12, 3, 5, 9], seed=2)
     ours.train()
-    got = ours.translate(ids, mask, max_new_tokens=9)
+    got = ours.generate(ids, mask, max_new_tokens=9)
     assert ours.training
-    assert torch.equal(got, ours.eval().translate(ids, mask, max_new_tokens=9, use_cache=False))
+    assert torch.equal(got, ours.generate(ids, mask, max_new_tokens=9, use_cache=False))
+    ours.eval()
     for row, tokens in enumerate(got.tolist()):  # token by token with PyTorch's own model
         wanted, source = [1], ids[row][mask[row] != 0][None]
         while len(wanted) < got.shape[1] and wanted[-1] != 2:
@@ -176,6 +177,21 @@ def test_translation_is_greedy_with_and_without_a_cache():
         assert tokens == wanted + [0] * (len(tokens) - len(wanted))
     lengths = (got != 0).sum(-1)
     assert len(lengths.unique()) > 1  # some have ended, others go on
+
+
+def test_beams_are_the_most_probable_targets_with_and_without_a_cache():
+    ours, _ = pair("plain", seed=3)
+    ids, mask = ragged([7, 12, 3], seed=2)
+    options = {"max_new_tokens": 2, "eos_token_id": []}
+    got = ours.generate(ids, mask, num_beams=VOCAB, **options)  # wide enough to see every target
+    again = ours.generate(ids, mask, num_beams=VOCAB, use_cache=False, **options)
+    assert torch.equal(got, again)
+    first = torch.cartesian_prod(torch.tensor([1]), torch.arange(VOCAB))  # (V, 2)
+    for row in range(3):
+        source = ids[row][mask[row] != 0].expand(VOCAB, -1)
+        scores = ours(source, decoder_input_ids=first).logits.log_softmax(-1)  # (V, 2, V)
+        total = scores[0, 0, :, None] + scores[:, 1]
+        assert got[row, 1:].tolist() == [int(i) for i in divmod(int(total.argmax()), VOCAB)]
 
 
 def test_attention_maps():
@@ -273,6 +289,9 @@ def test_wrong_inputs_are_named():
             "(cached ones included)",
         ),
     ]
+    wrong.append(
+        ({"input_ids": None}, "input_ids: None; right: a source, here or in encoder_output")
+    )
     for change, message in wrong:
         with pytest.raises(InputError) as caught:
             ours(**{"input_ids": ids, "decoder_input_ids": target, **change})
