@@ -6,6 +6,7 @@ for the learner's work, neither itself nor inside a wrapper. ``course grade`` ne
 the answers that it runs cannot import the library at all.
 """
 
+import functools
 import sys
 from collections.abc import Iterator
 from types import CodeType, FunctionType, ModuleType
@@ -17,15 +18,26 @@ from minift.course.exercise import Exercise, plain
 def borrowed(exercise: Exercise, fn: Any) -> str | None:
     """The library function that ``fn`` is or calls in place of an answer of its own, by name."""
     targets = {name: _target(name) for name in exercise.in_library}
-    if not targets or not isinstance(plain(fn), FunctionType):
+    function = _function(fn)
+    if not targets or function is None:
         return None
-    for code, globals_ in _reachable(plain(fn)):
+    for code, globals_ in _reachable(function):
         for name, target in targets.items():
             if target is not None and code is target.__code__:
                 return name
             if _mentions(code, globals_, name, target):
                 return name
     return None
+
+
+def _function(fn: Any) -> FunctionType | None:
+    """The Python function behind a kernel, a ``partial``, or an object that can be called."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    fn = plain(fn)
+    if not isinstance(fn, FunctionType):
+        fn = plain(vars(type(fn)).get("__call__"))
+    return fn if isinstance(fn, FunctionType) else None
 
 
 def _target(name: str) -> Any:

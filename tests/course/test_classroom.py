@@ -19,8 +19,8 @@ from minift.course.grading.grade import assignment, collect, grade
 from minift.course.grading.isolation import why_not
 from minift.course.lessons.notebooks import notebook_of, source_of
 
-FIRST, SECOND = "00_start_here", "1-transformer/01_attention"
-NAME = "1-transformer-01_attention"
+FIRST, SECOND = "00_start_here", "1-transformer/04_attention"
+NAME = "1-transformer-04_attention"
 EXERCISES = ["attention.scores", "attention.causal_mask", "attention.softmax"]
 EXERCISES += ["attention.split_heads"]
 

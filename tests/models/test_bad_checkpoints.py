@@ -60,7 +60,7 @@ def test_no_folder(tmp_path, folder, monkeypatch):
     assert error_of(tmp_path / "nothing") == f"FOLDER: no such folder; {right}"
     monkeypatch.chdir(tmp_path)
     assert error_of("minilmm").replace("FOLDER", "minilmm") == (
-        "model: no folder 'minilmm' and no model of that name; known: minilm; "
+        "model: no folder 'minilmm' and no model of that name; known: minilm, smollm2; "
         "did you mean 'minilm'?"
     )
     assert error_of(folder / "config.json") == (
@@ -97,9 +97,10 @@ def test_no_config(folder):
             ": architectures='BertModel'; right: a list with one class name",
         ),
         (
-            '{"model_type": "bert", "architectures": ["BertForMaskedLM"]}',
-            ": architectures: unknown 'BertForMaskedLM'; known: BertForTokenClassification, "
-            "BertModel; or load only its body with task='encoder'",
+            '{"model_type": "bert", "architectures": ["BertForQuestionAnswering"]}',
+            ": architectures: unknown 'BertForQuestionAnswering'; known: BertForMaskedLM, "
+            "BertForNextSentencePrediction, BertForPreTraining, BertForSequenceClassification, "
+            "BertForTokenClassification, BertModel; or load only its body with task='encoder'",
         ),
         (
             '{"model_type": "bert", "is_decoder": true}',
@@ -311,7 +312,8 @@ def test_shards_that_do_not_agree(tmp_path):
     [
         (
             {"task": "translation"},
-            "task: unknown 'translation'; known: encoder, token-classification",
+            "task: unknown 'translation'; known: encoder, masked-lm, next-sentence, pretraining, "
+            "sequence-classification, token-classification",
         ),
         (
             {"dtype": torch.int8},

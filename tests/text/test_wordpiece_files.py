@@ -16,7 +16,8 @@ from minift.text.added_tokens import AddedToken
 from minift.text.huggingface import HuggingFaceTokenizer
 from minift.text.loading import load_tokenizer
 from minift.text.normalize import BertNormalizer
-from minift.text.wordpiece_tokenizer import NO_LIMIT, WordPieceConfig, WordPieceTokenizer
+from minift.text.tokenizer import NO_LIMIT
+from minift.text.wordpiece_tokenizer import WordPieceConfig, WordPieceTokenizer
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [

@@ -67,7 +67,7 @@ def export(
 
 
 def assignment_name(path: Path) -> str:
-    """``notebooks/1-transformer/01_attention.ipynb`` is the assignment 1-transformer-01_attention:
+    """``notebooks/1-transformer/04_attention.ipynb`` is the assignment 1-transformer-04_attention:
     nbgrader has no folders of assignments."""
     return "-".join(path.relative_to(FOLDER).with_suffix("").parts)
 
