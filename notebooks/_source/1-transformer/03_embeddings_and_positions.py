@@ -184,7 +184,7 @@ x, order = torch.randn(1, 6, 32), torch.randperm(6)
 made = nn.Linear(32, 96)
 
 
-def attend(x: Tensor, causal: bool = False) -> Tensor:
+def mixed(x: Tensor, causal: bool = False) -> Tensor:
     """Self-attention with four heads and random weights."""
     q, k, v = (split_heads(part, 4) for part in made(x).chunk(3, dim=-1))
     return merge_heads(attention(q, k, v, causal=causal))
@@ -192,7 +192,7 @@ def attend(x: Tensor, causal: bool = False) -> Tensor:
 
 print(
     "shuffled in, shuffled out:",
-    torch.allclose(attend(x[:, order]), attend(x)[:, order], atol=1e-6),
+    torch.allclose(mixed(x[:, order]), mixed(x)[:, order], atol=1e-6),
 )
 
 # %% [markdown]

@@ -98,7 +98,7 @@ for name, share in zip(("earlier tokens", "itself", "later tokens"), sides, stri
     ax.bar(range(1, 7), share, bottom=bottom, label=name)
     bottom = bottom + share
 ax.set(xlabel="layer", ylabel="share of the weight", title="Where a bidirectional model looks")
-ax.legend(loc="lower right", framealpha=0.9, frameon=True)
+fig.legend(loc="outside lower center", ncols=3)
 print(describe(fig))
 
 # %% [markdown]
