@@ -30,8 +30,9 @@ def _heads(evidence: Evidence) -> Iterator[Guess]:
             if len(table) != logits.shape[-1] or step.value.shape[-1] != table.shape[-1]:
                 continue
             real = evidence.batch.real(step.value)
-            text = f"ours is {pair.name}.weight again; theirs has numbers of its own"
-            yield Guess("tied weights", text, real @ table.T)
+            if not evidence.alignment.is_tied:
+                text = f"ours is {pair.name}.weight again; theirs has numbers of its own"
+                yield Guess("tied weights", text, real @ table.T)
             for head in evidence.alignment.pairs.values():
                 own = getattr(head.ours, "weight", None)
                 if isinstance(own, Tensor) and own.shape == table.shape:
