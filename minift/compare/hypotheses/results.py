@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minift.compare.hypotheses.evidence import Evidence, Guess
+from minift.compare.record import same
 
 
 def guesses(evidence: Evidence) -> Iterator[Guess]:
@@ -35,7 +36,8 @@ def _heads(evidence: Evidence) -> Iterator[Guess]:
                 yield Guess("tied weights", text, real @ table.T)
             for head in evidence.alignment.pairs.values():
                 own = getattr(head.ours, "weight", None)
-                if isinstance(own, Tensor) and own.shape == table.shape:
+                is_other = isinstance(own, Tensor) and not same(own.detach(), table)
+                if isinstance(own, Tensor) and own.shape == table.shape and is_other:
                     text = f"ours multiplies by {head.name}.weight, which holds other numbers"
                     yield Guess("tied weights", text, real @ own.detach().T)
 
