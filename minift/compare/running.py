@@ -33,7 +33,8 @@ class Batch:
         """
         for mask in self.masks:
             shape = tuple(mask.shape)
-            if value.dim() > 1 and value.shape[1] == shape[1] and value.shape[0] in (1, shape[0]):
+            has_tokens = value.dim() > 2 or (value.dim() == 2 and not value.is_floating_point())
+            if has_tokens and value.shape[1] == shape[1] and value.shape[0] in (1, shape[0]):
                 return value.expand(shape[0], *value.shape[1:])[mask]
             if value.dim() == 2 and value.shape[0] == mask.numel():
                 return value[mask.flatten()]
@@ -136,11 +137,13 @@ def implementation(model: Any, name: str) -> Iterator[None]:
 
 
 def _quantities(output: Any, real: Callable[[Tensor], Tensor]) -> Named:
+    stacks = {"": output.hidden_states if hasattr(output, "hidden_states") else None}
+    if getattr(output, "encoder_hidden_states", None) is not None:
+        decoder = getattr(output, "decoder_hidden_states", None) or stacks[""]  # theirs, or ours
+        stacks = {"encoder ": output.encoder_hidden_states, "decoder ": decoder}
     found = {}
-    for part, prefix in (("hidden_states", ""), ("encoder_hidden_states", "encoder "),
-                         ("decoder_hidden_states", "decoder ")):  # fmt: skip
-        states = getattr(output, part, None) or ()
-        for i, hidden in enumerate(states):
+    for prefix, states in stacks.items():
+        for i, hidden in enumerate(states or ()):
             found[prefix + (f"layer {i}" if i else "embeddings")] = real(hidden)
     if getattr(output, "pooler_output", None) is not None:
         found["pooled"] = output.pooler_output
