@@ -59,7 +59,7 @@ exercise = Exercise(
         Equals("sees the whole source", whole, "Is anything of the source in the future?"),
         Equals("hides padding before the softmax", equal_padding, "A row of weights adds up to 1."),
         Equals("hides each source's own padding", ragged, "Row b of `real` is for source b."),
-        Gradient("has the right gradient", all_of_them, "A weight has become a constant."),
+        Gradient("has the right gradient", all_of_them, "A weight has become a constant.", ulps=64),
     ),
     hints=(
         "The causal mask keeps a word from seeing its successors. Source and target are two texts: "

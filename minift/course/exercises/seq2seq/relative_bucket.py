@@ -20,7 +20,7 @@ def behind() -> Iterator[Inputs]:
 
 
 def ahead() -> Iterator[Inputs]:
-    yield from (of(d) for d in range(1, 8))
+    yield from (of(d) for d in (1, -1, 2, -2, 3, 4, 5, 6, 7))
     yield from (of(d, 16, 20) for d in range(1, 4))
     yield from (of(d, 64, 300) for d in (1, 14, 15))
 
