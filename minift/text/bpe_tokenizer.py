@@ -45,7 +45,8 @@ class BPETokenizer(BaseTokenizer):
     """Byte-level BPE, equal to ``transformers.GPT2Tokenizer`` in ids, tokens and offsets.
 
     A byte that the vocabulary lacks vanishes, as in Hugging Face's library (SmolLM2 lacks 21 of
-    the 256, most of which occur in no text).
+    the 256: control characters, and lead bytes that hardly any text has). Offsets after it stay
+    right here; the library's are off.
 
     Args:
         vocab: token → id; tokens are written in the characters of ``byte_level``.
@@ -129,7 +130,7 @@ class BPETokenizer(BaseTokenizer):
     def _pieces(self, text: str) -> Iterator[tuple[int, int, Encoding]]:
         for begin, part, token in self._parts(text):
             if token is not None:
-                yield begin, 1, Encoding([token.id], [token.content], [(0, len(part))], [0])
+                yield begin, 1, Encoding([token.id], [part], [(0, len(part))], [0])
                 continue
             words, added = self._words(part)
             begin -= added
@@ -142,9 +143,18 @@ class BPETokenizer(BaseTokenizer):
         """The pieces of a word, of whose characters the first ``added`` are not in the text."""
         ids = self._cut(word)
         tokens = [self._token_of[id_] for id_ in ids]
-        offsets = _character_spans(word, [len(self._bytes_of[id_]) for id_ in ids])
-        offsets = [(max(start, added), max(end, added)) for start, end in offsets]
+        offsets = [(max(start, added), max(end, added)) for start, end in self._spans(word, ids)]
         return Encoding(ids, tokens, offsets, [0] * len(ids))
+
+    def _spans(self, word: str, ids: list[int]) -> list[tuple[int, int]]:
+        """From the pieces' lengths in bytes to their spans in characters; part of one is all."""
+        ends = list(accumulate(len(self._bytes_of[id_]) for id_ in ids))
+        starts = [0, *ends][:-1]
+        if word.isascii() and ends and ends[-1] == len(word):
+            return list(zip(starts, ends, strict=True))
+        known = self._id_of_byte  # the place in the word of every byte that has not vanished
+        place = [i for i, char in enumerate(word) for byte in char.encode() if byte in known]
+        return [(place[start], place[end - 1] + 1) for start, end in zip(starts, ends, strict=True)]
 
     # -- what users call ------------------------------------------------------------------------
 
@@ -178,13 +188,3 @@ class BPETokenizer(BaseTokenizer):
         from minift.text.bpe_writer import write_bpe
 
         write_bpe(self, folder)
-
-
-def _character_spans(word: str, lengths: list[int]) -> list[tuple[int, int]]:
-    """From the pieces' lengths in bytes to their spans in characters, part of one being all."""
-    ends = list(accumulate(lengths))
-    starts = [0, *ends][:-1]
-    if word.isascii():
-        return list(zip(starts, ends, strict=True))
-    owner = [i for i, char in enumerate(word) for _ in char.encode("utf-8")]
-    return [(owner[start], owner[end - 1] + 1) for start, end in zip(starts, ends, strict=True)]
