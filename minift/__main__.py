@@ -26,6 +26,8 @@ COMMANDS = {
     "finetune": "fine-tune a model on a task, with your files or the embedded data",
     "evaluate": "score a fine-tuned model on a labelled file",
     "predict": "label text from standard input, JSON lines out",
+    "generate": "continue a text, shown while it is written",
+    "chat": "talk with a chat model",
     "compare": "hold a model against its Hugging Face counterpart",
     "course": "exercises and notebooks; grading a class: release, grade, report",
 }

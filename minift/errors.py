@@ -15,11 +15,19 @@ class InputError(ValueError):
         super().__init__(" ".join(str(message).split()))
 
 
-def one_of(name: str, given: object, known: list[str] | tuple[str, ...]) -> InputError:
-    """The error for a value outside a closed set, with the nearest known value as a suggestion."""
+def one_of(
+    name: str,
+    given: object,
+    known: list[str] | tuple[str, ...],
+    near: list[str] | None = None,
+) -> InputError:
+    """The error for a value outside a closed set, with the nearest known value as a suggestion.
+
+    ``near`` is that value, where the caller knows better than the letters say; empty: none.
+    """
     import difflib
 
-    near = difflib.get_close_matches(str(given), known, n=1)
+    near = difflib.get_close_matches(str(given), known, n=1) if near is None else near
     hint = f"; did you mean {near[0]!r}?" if near else ""
     if len(known) > MANY:  # a line that long would hide the suggestion
         few = f"{len(known)} are known: {', '.join(known[:3])} …"

@@ -64,6 +64,7 @@ def _list(args: argparse.Namespace) -> tuple[Any, bool]:
     from minift.errors import InputError
 
     report = []
+    width = max(map(len, names()), default=0) + 2
     for name in names():
         try:
             title = find(name).title
@@ -71,7 +72,7 @@ def _list(args: argparse.Namespace) -> tuple[Any, bool]:
             title = str(error)
         report.append({"exercise": name, "title": title, "function": name.rpartition(".")[2]})
         if not args.json:
-            print(f"{name:<26}{title}")
+            print(f"{name:<{width}}{title}")
     return {"exercises": report}, True
 
 
@@ -83,10 +84,12 @@ def _check(args: argparse.Namespace) -> tuple[Any, bool]:
         raise InputError(
             f"--time-limit: {args.time_limit:g} is not a number of seconds; right would be 120"
         )
-    found = submission.examine_file(args.file, args.time_limit)
+    remarks: list[str] = []
+    found = submission.examine_file(args.file, args.time_limit, remarks)
     if not args.json:
-        print("\n\n".join(entry["message"] for entry in found))
-    return {"exercises": found}, all(entry["state"] == "right" for entry in found)
+        print("\n\n".join([*(entry["message"] for entry in found), *remarks]))
+    right = all(entry["state"] == "right" for entry in found)
+    return {"exercises": found, "remarks": remarks}, right and not remarks
 
 
 def _grade(args: argparse.Namespace) -> tuple[Any, bool]:
@@ -129,21 +132,24 @@ def _audit(args: argparse.Namespace) -> tuple[Any, bool]:
     rows = []
     for row in audit(args.exercises):
         rows.append(row)
-        line = f"{row.exercise:<26}{row.answer:<28}{row.state:<15}{row.seconds:6.2f} s"
+        line = f"{row.exercise:<30} {row.answer:<28} {row.state:<15}{row.seconds:6.2f} s"
         _say(args, line if row.ok else f"{line}  SLIPPED ({row.said or 'nothing said'})")
     _say(args, totals(rows))
     slipped = [row for row in rows if not row.ok]
-    exercises = len({row.exercise for row in rows})
-    plural = "s" * (exercises != 1)
-    _say(args, f"{exercises} exercise{plural}, {len(rows)} answers, {len(slipped)} judged wrongly")
+    exercises = _counted(len({row.exercise for row in rows}), "exercise")
+    _say(args, f"{exercises}, {len(rows)} answers, {len(slipped)} judged wrongly")
     return {"answers": [asdict(row) for row in rows], "slipped": len(slipped)}, not slipped
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _release(args: argparse.Namespace) -> tuple[Any, bool]:
     from minift.course.edition.release import release
 
     report = release(args.folder, args.only, not args.no_hints, lambda text: _say(args, text))
-    count = f"{len(report['exercises'])} exercises, {len(report['notebooks'])} notebooks"
+    count = ", ".join(_counted(len(report[what]), what[:-1]) for what in ("exercises", "notebooks"))
     size = f"{report['files']} files, {report['bytes'] / 1e6:.1f} MB"
     behind = f"; not handed out: {', '.join(report['left_out'])}" if report["left_out"] else ""
     _say(args, f"{args.folder}: {count}, {size}{behind}")

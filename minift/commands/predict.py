@@ -2,8 +2,6 @@
 
 import argparse
 import json
-import sys
-from collections.abc import Iterator
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,26 +10,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON array instead of JSON lines")
 
 
-def _lines() -> Iterator[bytes]:
-    from minift.errors import InputError
-
-    try:
-        yield from sys.stdin.buffer
-    except (OSError, AttributeError):  # closed by the caller: Python then has no stdin at all
-        raise InputError("standard input: is closed; right would be text, a line each") from None
-
-
 def run(args: argparse.Namespace) -> int:
-    from minift.files import decode_text
+    from minift.commands.lines import lines_of_input
     from minift.tasks import task
     from minift.tasks.tagger import Tagger
 
     task(args.task)
     tagger = Tagger.load(args.model)
     results = []
-    for number, line in enumerate(_lines(), start=1):
-        text = decode_text(line, f"standard input, line {number}").rstrip("\r\n")
-        row = {"text": text, "entities": tagger.entities(text, f"standard input, line {number}")}
+    for text, name in lines_of_input():
+        row = {"text": text, "entities": tagger.entities(text, name)}
         if args.json:
             results.append(row)
         else:

@@ -9,8 +9,9 @@ are imported on first use: :mod:`minift.course.environment` has to come before P
     inputs.py, properties.py, launch.py
                                 what checks are made of: inputs, what has to hold, kernels watched
     checking.py                 one check, from the function to the sentence; it uses attempt.py
-                                (is there one?), trial.py (one run), compare.py, diagnosis.py (the
-                                likely mistake), show.py (values in words) and printed.py
+                                (is there one?), borrowed.py (whose is it?), trial.py (one run),
+                                compare.py, diagnosis.py (the likely mistake), show.py (values in
+                                words) and printed.py
     help.py, progress_file.py, progress_report.py, plan.py
                                 hints; what was done, and what comes next
     audit.py, submission.py     do the checks check? a learner's own file

@@ -38,6 +38,23 @@ def signature_problem(exercise: Exercise, fn: Any) -> tuple[str, str] | None:
     return None
 
 
+def order_problem(exercise: Exercise, fn: Any) -> tuple[str, str] | None:
+    """The learner's parameters and the right ones, when they are the same in another order.
+
+    Only the reason for a wrong result: of a kernel's parameters some are given by name, and what
+    a symmetric function is called with makes no difference.
+    """
+    right = inspect.signature(plain(exercise.start))
+    try:
+        mine = inspect.signature(plain(fn))
+    except (TypeError, ValueError):
+        return None
+    same = sorted(mine.parameters) == sorted(right.parameters)
+    if same and list(mine.parameters) != list(right.parameters):
+        return _parameters(mine), _parameters(right)
+    return None
+
+
 def _body(fn: Any) -> list[ast.stmt] | None:
     """The statements of a function below its docstring, or None when there is no source."""
     with contextlib.suppress(OSError, TypeError, SyntaxError):

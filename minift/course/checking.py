@@ -8,7 +8,8 @@ from textwrap import wrap
 from typing import Any, Literal
 
 from minift.course import progress_file
-from minift.course.attempt import is_stub, signature_problem
+from minift.course.attempt import is_stub, order_problem, signature_problem
+from minift.course.borrowed import borrowed
 from minift.course.diagnosis import likely_mistake
 from minift.course.exercise import Exercise, plain
 from minift.course.printed import Printed
@@ -18,6 +19,8 @@ from minift.course.show import show
 from minift.course.trial import RETURNS, Counterexample, NotAttempted
 
 State = Literal["not attempted", "right", "wrong"]
+ORDER = "Arguments are given by position, so their order is the stub's, whatever their names."
+OWN = "The library has this function already; the exercise is to write it yourself."
 WIDTH = 88  # characters of a line of a message; a notebook has room for about 100
 
 
@@ -151,6 +154,8 @@ def _examine(exercise: Exercise, fn: Any, printed: Printed) -> Outcome:
         return _wrong(
             name, (), ("gives its result at once", "", "def", "async def", ASPECTS["lazy"])
         )
+    if library := borrowed(exercise, fn):
+        return _wrong(name, (), ("is written by you", "", "a function of your own", library, OWN))
     if problem := signature_problem(exercise, fn):
         yours, right = problem
         return _wrong(name, (), ("takes the agreed arguments", "", right, yours, ""))
@@ -169,6 +174,9 @@ def _examine(exercise: Exercise, fn: Any, printed: Printed) -> Outcome:
 def _report(
     exercise: Exercise, prop: Equals, fn: Any, found: Counterexample, printed: bool
 ) -> tuple[str, str, str, str, str]:
+    if problem := order_problem(exercise, fn):
+        yours, right = problem
+        return "takes its arguments in the agreed order", "", right, yours, ORDER
     if found.claim == RETURNS and printed:
         mistake = "The result is printed and then lost: `return` it."
     else:

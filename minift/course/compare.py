@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minift.course.show import MAX_ELEMENTS, kind, show
+from minift.course.show import MAX_ELEMENTS, a_kind, kind, show
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def difference(
     """
     if _lazy(got):
         wanted = right.to(dtype) if isinstance(right, Tensor) else right
-        return Difference("lazy", f"a {kind(got)}", f"a {kind(wanted)}")
+        return Difference("lazy", a_kind(got), a_kind(wanted))
     if isinstance(right, Tensor):
         return _tensors(got, right, ulps, dtype or right.dtype)
     if isinstance(right, Mapping):
@@ -52,7 +52,7 @@ def _lazy(got: Any) -> bool:
 
 def _tensors(got: Any, right: Tensor, ulps: float, dtype: torch.dtype) -> Difference | None:
     if not isinstance(got, Tensor) or got.layout != right.layout:
-        return Difference("type", f"a {kind(got)}: {show(got)}", f"a {kind(right.to(dtype))}")
+        return Difference("type", f"{a_kind(got)}: {show(got)}", a_kind(right.to(dtype)))
     if got.shape != right.shape:
         return Difference("shape", kind(got), f"shape {tuple(right.shape)}")
     if got.dtype != dtype:
@@ -99,7 +99,7 @@ def _sequences(
 ) -> Difference | None:
     family = list if isinstance(right, list) else tuple
     if not isinstance(got, family):
-        return Difference("type", f"a {kind(got)}: {show(got)}", f"a {family.__name__}")
+        return Difference("type", f"{a_kind(got)}: {show(got)}", f"a {family.__name__}")
     if len(got) != len(right):
         return Difference("length", f"{show(got)} (length {len(got)})", show(right))
     for mine, theirs in zip(got, right, strict=True):
@@ -111,6 +111,6 @@ def _sequences(
 
 def _numbers(got: Any, right: Any) -> Difference | None:
     if not isinstance(got, Number) or isinstance(got, (bool, complex)):
-        return Difference("type", f"a {kind(got)}: {show(got)}", f"a {kind(right)}: {show(right)}")
+        return Difference("type", f"{a_kind(got)}: {show(got)}", f"{a_kind(right)}: {show(right)}")
     alike = math.isclose(float(got), float(right), rel_tol=1e-9, abs_tol=1e-12)  # type: ignore[arg-type]
     return None if alike else Difference("value", show(got), show(right))

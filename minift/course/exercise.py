@@ -55,6 +55,7 @@ class Exercise:
         hints: from a nudge to nearly the answer.
         apply: runs the learner's function on inputs and returns what is to be judged.
         points: what a right answer is worth in a class.
+        in_library: the library's functions that would pass; no answer may be one of them.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Exercise:
     hints: tuple[str, ...]
     apply: Callable[..., Any] = call
     points: float = 1
+    in_library: tuple[str, ...] = ()
     start: Any = None
     answer: Any = None
     oracle: Any = None

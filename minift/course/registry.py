@@ -1,5 +1,6 @@
 """Exercises by name: one file each under ``exercises/PART/TOPIC.py``, imported when asked for."""
 
+import difflib
 from importlib import import_module
 from pathlib import Path
 
@@ -36,7 +37,9 @@ def find(name: str) -> Exercise:
             that is not installed, or its file holds no exercise of that name.
     """
     if name not in (known := names()):
-        raise one_of("exercise", name, known)
+        topics = {known_name.partition(".")[2]: known_name for known_name in known}
+        near = difflib.get_close_matches(name, [*known, *topics], n=1)
+        raise one_of("exercise", name, known, [topics.get(n, n) for n in near])
     try:
         module = import_module(f"minift.course.exercises.{name}")
     except ImportError as error:

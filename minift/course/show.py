@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,8 +23,16 @@ def show(value: Any) -> str:
         return _cut(f"{type(value).__name__}: {value}")
     if _holds_tensors(value):
         return "(" + ", ".join(show(item) for item in value) + ")"
-    text = _number(value) if isinstance(value, (bool, int, float)) else repr(value)
+    text = _number(value) if isinstance(value, (bool, int, float)) else _repr(value)
     return _cut(_ADDRESS.sub("", text))
+
+
+def _repr(value: Any) -> str:
+    """What the learner's own ``__repr__`` says, if it can."""
+    try:
+        return repr(value)
+    except Exception as error:
+        return f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
 
 
 def kind(value: Any) -> str:
@@ -31,7 +40,15 @@ def kind(value: Any) -> str:
     if isinstance(value, Tensor):
         sparse = "" if value.layout == torch.strided else "sparse "
         return f"{sparse}{_dtype(value)} tensor of shape {tuple(value.shape)}"
-    return type(value).__name__
+    if isinstance(value, np.ndarray):
+        return "NumPy array"
+    return str(getattr(value, "in_words", type(value).__name__))
+
+
+def a_kind(value: Any) -> str:
+    """``kind`` with its article: ``a float32 tensor of shape (2, 3)``, ``an int``."""
+    name = kind(value)
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def _tensor(value: Tensor) -> str:

@@ -20,14 +20,19 @@ from pathlib import Path
 from typing import Any
 
 from minift.course.environment import steady
-from minift.course.grading.sources import pieces
+from minift.course.grading.sources import broken_cells, pieces
 from minift.errors import InputError
 
 TIME_LIMIT = 120.0  # seconds
 
 
-def examine_file(path: Path, time_limit: float = TIME_LIMIT) -> list[dict[str, Any]]:
+def examine_file(
+    path: Path, time_limit: float = TIME_LIMIT, remarks: list[str] | None = None
+) -> list[dict[str, Any]]:
     """One entry for each exercise answered in a ``.py`` or ``.ipynb`` file.
+
+    Args:
+        remarks: is given a line for each cell that is no Python; the others are examined.
 
     Returns:
         Entries ``{"exercise", "state", "verified", "message"}``, in alphabetical order.
@@ -36,7 +41,8 @@ def examine_file(path: Path, time_limit: float = TIME_LIMIT) -> list[dict[str, A
         InputError: the file cannot be read, is no Python or notebook, answers no exercise, ran
             longer than ``time_limit`` seconds, or ended its process.
     """
-    pieces(path.resolve())  # what cannot be read is reported here, not by the child
+    broken = broken_cells(path.resolve())  # what cannot be read is reported here
+    pieces(path.resolve())
     with tempfile.TemporaryDirectory() as folder:
         answers = Path(folder) / "answers.json"
         _run_child(path, answers, time_limit)
@@ -49,6 +55,8 @@ def examine_file(path: Path, time_limit: float = TIME_LIMIT) -> list[dict[str, A
             f"{path}: no function here has the name of an exercise; right would be a function "
             "named like one of: python -m minift course list"
         )
+    if remarks is not None:
+        remarks += [f"{path.name}, {line}" for line in broken]
     return found
 
 

@@ -100,7 +100,7 @@ def _call(exercise: Exercise, fn: Any, given: Inputs, inputs: Inputs) -> Any:
     except Counterexample as error:
         error.inputs = inputs
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise Counterexample(
             inputs,
             f"raised {type(error).__name__}: {_line(fn, error)}",
@@ -111,7 +111,7 @@ def _call(exercise: Exercise, fn: Any, given: Inputs, inputs: Inputs) -> Any:
         ) from error
 
 
-def _line(fn: Any, error: Exception) -> str:
+def _line(fn: Any, error: BaseException) -> str:
     """The error's first line and the learner's line of code that led to it."""
     message = (str(error).strip() or "(no message)").splitlines()[0]
     if there := getattr(error, "learners_line", ""):  # raised in another process

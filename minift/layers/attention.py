@@ -135,7 +135,8 @@ def merge_heads(x: Tensor) -> Tensor:
 
 def repeat_heads(x: Tensor, heads: int) -> Tensor:
     """``(B, H_kv, N, D)`` → ``(B, heads, N, D)``: each head as often as its group has queries."""
-    return x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], dim=1)
+    times = heads // x.shape[1]
+    return x[:, :, None].expand(-1, -1, times, -1, -1).flatten(1, 2)  # (B, H_kv, times, N, D)
 
 
 def _check(q: Tensor, k: Tensor, causal: bool, window: int | None) -> None:
@@ -184,6 +185,8 @@ def _torch(
         mask, causal = _with_causal(q, k, mask, window), False
     if bias is not None:
         mask = bias if mask is None else bias.masked_fill(~mask, torch.finfo(q.dtype).min)
+    if mask is not None:  # with grouped heads and a mask its fast kernels step back
+        k, v = repeat_heads(k, q.shape[1]), repeat_heads(v, q.shape[1])
     return F.scaled_dot_product_attention(
         q, k, v, mask, dropout_p, causal, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
     )

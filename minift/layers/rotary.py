@@ -21,7 +21,7 @@ from minift.errors import InputError, one_of
 from minift.layers.rope_scaling import AMPLITUDES, FREQUENCIES
 
 Rotation = tuple[Tensor, Tensor]
-"""``cos, sin: (1 or B, 1, T, D/2)``, one angle a token and pair."""
+"""``cos, sin: (1 or B, 1, T, D)``, one angle a token and pair, so each angle twice."""
 
 NEEDED: dict[str, tuple[str, ...]] = {
     "linear": ("factor",),
@@ -98,24 +98,28 @@ class Rope:
         return FREQUENCIES[self.rope_type](self, length)
 
     def rotation(self, positions: Tensor, dtype: torch.dtype) -> Rotation:
-        """``cos, sin: (1 or B, 1, T, D/2)`` for ``positions: (1 or B, T)``.
+        """``cos, sin: (1 or B, 1, T, D)`` for ``positions: (1 or B, T)``.
 
         The angles are fp32 whatever ``dtype`` is: bf16 cannot tell position 257 from 256.
         """
         angles = positions[..., None].float() * self.frequencies(positions.max() + 1)  # (B, T, D/2)
+        angles = torch.cat([angles, angles], dim=-1)  # (B, T, D)
         scale = AMPLITUDES.get(self.rope_type, _one)(self)
         cos, sin = angles.cos() * scale, angles.sin() * scale
-        return cos[:, None].to(dtype), sin[:, None].to(dtype)  # (B, 1, T, D/2)
+        return cos[:, None].to(dtype), sin[:, None].to(dtype)  # (B, 1, T, D)
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Turn each pair (i, i + D/2) of ``x: (B, H, T, D)`` by its angle; the shape stays.
+    """Turn each pair (a, b) = (i, i + D/2) of ``x: (B, H, T, D)`` by its angle; the shape stays.
+
+    ``a cos − b sin`` and ``b cos + a sin``, for all pairs in one line: what the sine takes part
+    with is x with its halves exchanged and the sign of the new first half turned.
 
     With an amplitude other than 1 (YaRN, LongRoPE) the pairs are lengthened too.
     """
     cos, sin = rotation
     first, second = x.chunk(2, dim=-1)  # (B, H, T, D/2) each
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    return x * cos + torch.cat([-second, first], dim=-1) * sin
 
 
 def read_rope_parameters(data: Mapping[str, Any], default_theta: float) -> dict[str, Any]:

@@ -6,7 +6,8 @@
 
 Every operation is the one that Hugging Face's ``BertModel`` does, in the same order, so that the
 numbers (dropout from the same seed included) are the same. B: batch, T: tokens, C: hidden size,
-H: heads, D = C / H.
+H: heads, D = C / H. What the encoder is trained for stands on top of it, in
+:mod:`minift.models.bert_heads`.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minift.errors import InputError
@@ -22,7 +22,7 @@ from minift.layers.activation import activation
 from minift.layers.attention import attention, eager_attention, merge_heads, split_heads
 from minift.layers.feed_forward import FeedForward
 from minift.layers.mask import padding_mask
-from minift.models.checks import check_ids, check_inputs, check_labels
+from minift.models.checks import check_ids, check_inputs
 from minift.models.config import (
     check_deviation,
     check_heads,
@@ -30,9 +30,10 @@ from minift.models.config import (
     check_probability,
     read_config,
     read_labels,
+    with_label_ids,
 )
-from minift.models.family import Family
 from minift.models.init import init_weights
+from minift.models.losses import check_problem_type
 from minift.models.output import ModelOutput
 
 
@@ -54,6 +55,8 @@ class BertConfig:
     layer_norm_eps: float = 1e-12
     pad_token_id: int | None = 0
     classifier_dropout: float | None = None
+    tie_word_embeddings: bool = True
+    problem_type: str | None = None
     id2label: dict[int, str] | None = None
 
     model_type: ClassVar[str] = "bert"
@@ -77,6 +80,7 @@ class BertConfig:
             "hidden_size", self.hidden_size, "num_attention_heads", self.num_attention_heads
         )
         check_deviation(self)
+        check_problem_type(self.problem_type)
         activation(self.hidden_act)
         if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
             raise InputError(
@@ -91,12 +95,7 @@ class BertConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The content of a ``config.json``, without ``architectures`` and ``dtype``."""
-        data = {"model_type": self.model_type, **asdict(self)}
-        if self.id2label is None:
-            del data["id2label"]
-        else:
-            data["label2id"] = {name: i for i, name in self.id2label.items()}
-        return data
+        return with_label_ids({"model_type": self.model_type, **asdict(self)})
 
 
 class BertEmbeddings(nn.Module):
@@ -235,82 +234,3 @@ class BertModel(nn.Module):
                     f"right: {tuple(ids.shape)}, as input_ids"
                 )
             check_ids("token_type_ids", types, config.type_vocab_size, "type_vocab_size")
-
-
-class BertForTokenClassification(nn.Module):
-    """A label for every token: ``logits = W · dropout(encoder(x)) + b``.
-
-    ``config.id2label`` names the classes (two, LABEL_0 and LABEL_1, when it is ``None``).
-    """
-
-    has_labels = True
-
-    def __init__(self, config: BertConfig) -> None:
-        super().__init__()
-        self.config = config
-        dropout = config.classifier_dropout
-        self.bert = BertModel(config, pooling=False)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob if dropout is None else dropout)
-        self.classifier = nn.Linear(config.hidden_size, len(config.id2label or "01"))
-        init_weights(self.classifier, config.initializer_range)
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        labels: Tensor | None = None,
-        *,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
-    ) -> ModelOutput:
-        """``logits (B, T, classes)``, and ``loss`` when ``labels (B, T)`` are given.
-
-        The loss is the mean cross-entropy over the labels that are not −100.
-
-        Raises:
-            InputError: as ``BertModel``; labels of another shape or outside the classes.
-        """
-        output = self.bert(
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
-        )
-        output.logits = self.classifier(self.dropout(output.last_hidden_state))
-        if labels is not None:
-            classes = self.classifier.out_features
-            check_labels(labels, tuple(input_ids.shape), classes)
-            output.loss = F.cross_entropy(output.logits.view(-1, classes), labels.view(-1))
-        return output
-
-
-FAMILY = Family(
-    config=BertConfig,
-    prefix="bert",
-    classes={"BertModel": BertModel, "BertForTokenClassification": BertForTokenClassification},
-    tasks={"encoder": BertModel, "token-classification": BertForTokenClassification},
-    names={
-        "embeddings.word": "embeddings.word_embeddings",
-        "embeddings.position": "embeddings.position_embeddings",
-        "embeddings.token_type": "embeddings.token_type_embeddings",
-        "embeddings.norm": "embeddings.LayerNorm",
-        "layers.{i}.attention.query": "encoder.layer.{i}.attention.self.query",
-        "layers.{i}.attention.key": "encoder.layer.{i}.attention.self.key",
-        "layers.{i}.attention.value": "encoder.layer.{i}.attention.self.value",
-        "layers.{i}.attention.output": "encoder.layer.{i}.attention.output.dense",
-        "layers.{i}.attention.norm": "encoder.layer.{i}.attention.output.LayerNorm",
-        "layers.{i}.feed_forward.up": "encoder.layer.{i}.intermediate.dense",
-        "layers.{i}.feed_forward.down": "encoder.layer.{i}.output.dense",
-        "layers.{i}.norm": "encoder.layer.{i}.output.LayerNorm",
-        "pooler": "pooler.dense",
-        "classifier": "classifier",
-    },
-    ignorable=(
-        r"embeddings\.position_ids",  # a buffer 0, 1, 2, … that old versions saved
-        r"pooler\.dense\.(weight|bias)",  # by a model without one
-    ),
-    heads=(r"cls\..*", r"classifier\..*", r"qa_outputs\..*"),
-    optional=("pooler",),
-)

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from minift.errors import InputError
 from minift.generation.cache import KVCache
-from minift.generation.greedy import generate
-from minift.models.checks import check_labels
+from minift.generation.generate import generate
+from minift.models.checks import check_labels, refuse_token_types
 from minift.models.init import init_weights
 from minift.models.output import ModelOutput
 
@@ -54,6 +54,7 @@ class CausalLM(nn.Module):
         *,
         use_cache: bool | None = None,
         last_only: bool = False,
+        token_type_ids: None = None,
         output_hidden_states: bool = False,
         output_attentions: bool = False,
     ) -> ModelOutput:
@@ -71,8 +72,9 @@ class CausalLM(nn.Module):
 
         Raises:
             InputError: ids or labels outside the vocabulary, more tokens than positions, a mask
-                of another shape, ``last_only`` with ``labels``.
+                of another shape, ``last_only`` with ``labels``, any ``token_type_ids``.
         """
+        refuse_token_types(token_type_ids)
         if last_only and labels is not None:
             raise InputError("last_only: True together with labels; right: labels need all logits")
         if cache is None and (not self.training if use_cache is None else use_cache):

@@ -13,25 +13,27 @@ def check_inputs(
     vocab_size: int,
     max_positions: int | None,
     past: int = 0,
+    names: tuple[str, str] = ("input_ids", "attention_mask"),
 ) -> None:
     """Check ids ``(B, T)`` and mask ``(B, past + T)`` before they reach an embedding table.
 
-    ``max_positions`` is ``None`` where there is no table of positions.
+    ``max_positions`` is ``None`` where there is no table of positions; ``names`` are those of the
+    two arguments, for the message.
 
     Raises:
         InputError: wrong type or shape, an id outside the vocabulary, or a sequence longer than
             the position table.
     """
-    check_ids("input_ids", input_ids, vocab_size, "vocab_size")
+    check_ids(names[0], input_ids, vocab_size, "vocab_size")
     batch, length = input_ids.shape
     if max_positions is not None and past + length > max_positions:
         raise InputError(
-            f"input_ids: {past + length} tokens are more than the model's {max_positions} "
+            f"{names[0]}: {past + length} tokens are more than the model's {max_positions} "
             "positions; right: truncate, e.g. tokenizer(text, truncation=True)"
         )
     if attention_mask is not None and attention_mask.shape != (batch, past + length):
         raise InputError(
-            f"attention_mask: shape {tuple(attention_mask.shape)}; right: "
+            f"{names[1]}: shape {tuple(attention_mask.shape)}; right: "
             f"{(batch, past + length)}, one entry for each token (cached ones included)"
         )
 
@@ -48,6 +50,12 @@ def check_ids(name: str, ids: Tensor, size: int, size_name: str) -> None:
     if low < 0 or high >= size:
         wrong = low if low < 0 else high
         raise InputError(f"{name}: id {wrong} is outside 0…{size - 1} ({size_name} {size})")
+
+
+def refuse_token_types(given: object) -> None:
+    """Raises InputError unless ``token_type_ids``, which a tokenizer may hand over, is ``None``."""
+    if given is not None:
+        raise InputError("token_type_ids: this model has no table of them; right: None")
 
 
 def check_labels(labels: Tensor, shape: tuple[int, ...], classes: int) -> None:

@@ -61,6 +61,13 @@ def read_labels(data: Mapping[str, Any]) -> dict[int, str] | None:
     return labels
 
 
+def with_label_ids(data: dict[str, Any]) -> dict[str, Any]:
+    """A config's entries for a file: class names with their ids the other way round, or neither."""
+    if data["id2label"] is None:
+        return {key: value for key, value in data.items() if key != "id2label"}
+    return {**data, "label2id": {name: i for i, name in data["id2label"].items()}}
+
+
 def _by_id(item: tuple[Any, Any]) -> int:
     return int(item[0])
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from minift.generation.cache import KVCache
 from minift.layers.attention import attention, eager_attention, merge_heads, split_heads
 from minift.layers.mask import padding_mask, position_ids
-from minift.layers.rotary import Rotation, rotate
+from minift.layers.rotary import Rope, Rotation, rotate
 from minift.models.checks import check_inputs
 from minift.models.decoder_config import SLIDING, DecoderConfig
 from minift.models.init import init_weights
@@ -26,13 +26,17 @@ from minift.models.output import ModelOutput
 
 
 @dataclass
-class Record:
-    """What a forward pass keeps besides its result, one entry a layer."""
+class Run:
+    """What one forward pass hands to each layer besides x, and what the layers leave behind."""
 
-    attentions: list[Tensor] | None = None
-    """Probabilities ``(B, H, T, N)``; ``None``: not asked for."""
+    rotations: dict[Rope, Rotation]
+    padding: Tensor | None
+    """``(B, 1, 1, past + T)``, True for tokens; ``None``: no padding."""
+    cache: KVCache | None
+    attentions: list[Tensor] | None
+    """Each layer's probabilities ``(B, H, T, N)``; ``None``: not asked for."""
     router_logits: list[Tensor] = field(default_factory=list)
-    """Of a mixture of experts, ``(B·T, experts)``."""
+    """Each mixture of experts' scores, ``(B·T, experts)``."""
 
 
 class GroupedAttention(nn.Module):
@@ -61,7 +65,7 @@ class GroupedAttention(nn.Module):
         softcap: float | None = None,
     ) -> None:
         super().__init__()
-        self.layer = layer
+        self.layer, self.rope = layer, config.rope(config.kinds[layer])
         self.heads, self.kv_heads = config.num_attention_heads, config.kv_heads
         self.window = config.window if config.kinds[layer] == SLIDING else None
         self.dropout_p = config.attention_dropout
@@ -73,19 +77,13 @@ class GroupedAttention(nn.Module):
         self.output = nn.Linear(self.heads * size, hidden, bias=output_bias)
         self.q_norm, self.k_norm = (norm(), norm()) if norm else (nn.Identity(), nn.Identity())
 
-    def forward(
-        self,
-        x: Tensor,
-        rotation: Rotation,
-        padding: Tensor | None,
-        cache: KVCache | None,
-        record: Record,
-    ) -> Tensor:
+    def forward(self, x: Tensor, run: Run) -> Tensor:
+        rotation, padding = run.rotations[self.rope], run.padding
         q = rotate(self.q_norm(split_heads(self.q(x), self.heads)), rotation)  # (B, H, T, D)
         k = rotate(self.k_norm(split_heads(self.k(x), self.kv_heads)), rotation)
         v = split_heads(self.v(x), self.kv_heads)  # (B, H_kv, T, D)
-        if cache is not None:
-            k, v = cache.update(self.layer, k, v, self.window)  # (B, H_kv, N, D)
+        if run.cache is not None:
+            k, v = run.cache.update(self.layer, k, v, self.window)  # (B, H_kv, N, D)
         options: dict[str, Any] = {
             # with a window the cache may have let go of the first tokens
             "mask": None if padding is None else padding[..., -k.shape[2] :],  # (B, 1, 1, N)
@@ -95,18 +93,18 @@ class GroupedAttention(nn.Module):
             "scale": self.scale,
             "dropout_p": self.dropout_p if self.training else 0.0,
         }
-        if record.attentions is None:
+        if run.attentions is None:
             y = attention(q, k, v, **options)
         else:
             y, probabilities = eager_attention(q, k, v, **options)
-            record.attentions.append(probabilities)
+            run.attentions.append(probabilities)
         return self.output(merge_heads(y))
 
 
 class Decoder(nn.Module):
     """A family's layers between embedding and norm: ids ``(B, T)`` → ``(B, T, C)``.
 
-    ``layers`` are called as ``layer(x, rotation, padding, cache, record)`` and give the next x.
+    ``layers`` are called as ``layer(x, run)`` and give the next x.
     """
 
     def __init__(
@@ -124,7 +122,7 @@ class Decoder(nn.Module):
         )
         self.layers = nn.ModuleList(layers)
         self.norm = norm
-        self.ropes = [config.rope(kind) for kind in config.kinds]
+        self.ropes = {config.rope(kind) for kind in config.kinds}
         self.apply(lambda module: init_weights(module, config.initializer_range))
 
     def forward(
@@ -143,10 +141,11 @@ class Decoder(nn.Module):
         padding = padding_mask(attention_mask)  # (B, 1, 1, past + T)
         positions = position_ids(padding, past + new, new, input_ids.device)  # (1 or B, T)
         x = self.embed(input_ids)  # (B, T, C)
-        rotations = {rope: rope.rotation(positions, x.dtype) for rope in set(self.ropes)}
-        hidden_states, record = [x], Record([] if output_attentions else None)
-        for layer, rope in zip(self.layers, self.ropes, strict=True):
-            x = layer(x, rotations[rope], padding, cache, record)
+        rotations = {rope: rope.rotation(positions, x.dtype) for rope in self.ropes}
+        run = Run(rotations, padding, cache, [] if output_attentions else None)
+        hidden_states = [x]
+        for layer in self.layers:
+            x = layer(x, run)
             hidden_states.append(x)
         if cache is not None:
             cache.advance(new)
@@ -155,8 +154,8 @@ class Decoder(nn.Module):
             last_hidden_state=hidden_states[-1],
             cache=cache,
             hidden_states=tuple(hidden_states) if output_hidden_states else None,
-            attentions=None if record.attentions is None else tuple(record.attentions),
-            router_logits=tuple(record.router_logits) or None,
+            attentions=None if run.attentions is None else tuple(run.attentions),
+            router_logits=tuple(run.router_logits) or None,
         )
 
     def embed(self, input_ids: Tensor) -> Tensor:

@@ -36,6 +36,8 @@ class Family:
     """Patterns of tensors that a checkpoint may hold and that these models have no use for."""
     heads: tuple[str, ...] = ()
     """Patterns of the weights of heads, dropped when a task is loaded that has another one."""
+    lasting: tuple[str, ...] = ()
+    """Patterns among ``heads`` of weights that mean the same in every class that has them."""
     optional: tuple[str, ...] = ()
     """Parts that a base model goes without when the checkpoint has nothing for them."""
     tied: Mapping[str, str] = field(default_factory=dict)
@@ -47,6 +49,9 @@ class Family:
     those in memory, by Hugging Face's names with the prefix; the second argument is the config."""
     to_disk: Callable[[Tensors, Any], Tensors] | None = None
     """The way back."""
+    settle: Callable[[Tensors, Any], Any] | None = None
+    """What the tensors of a checkpoint say about its config, where ``transformers`` leaves that to
+    them: (tensors, config) → config."""
 
     @property
     def all_types(self) -> tuple[str, ...]:
@@ -78,6 +83,10 @@ class Family:
     def is_head(self, theirs: str) -> bool:
         """Whether a tensor of a checkpoint is a weight of some head."""
         return any(re.fullmatch(pattern, self.bare(theirs)) for pattern in self.heads)
+
+    def is_lasting(self, theirs: str) -> bool:
+        """Whether a head's tensor may be taken over by another class that has one of that name."""
+        return any(re.fullmatch(pattern, self.bare(theirs)) for pattern in self.lasting)
 
 
 def _template(name: str) -> str:

@@ -21,13 +21,12 @@ import torch
 from torch import Tensor, nn
 
 from minift.errors import InputError
-from minift.generation.cache import KVCache
 from minift.layers.activation import activation
 from minift.layers.feed_forward import GatedFeedForward
 from minift.layers.norm import RMSNorm
-from minift.layers.rotary import Rope, Rotation, read_rope_parameters
+from minift.layers.rotary import Rope, read_rope_parameters
 from minift.models.causal_lm import CausalLM
-from minift.models.decoder import Decoder, GroupedAttention, Record
+from minift.models.decoder import Decoder, GroupedAttention, Run
 from minift.models.decoder_config import FULL, SLIDING, DecoderConfig
 from minift.models.family import Family
 from minift.models.llama import ATTENTION_NAMES, FEED_FORWARD_NAMES
@@ -161,15 +160,8 @@ class GemmaLayer(nn.Module):
         )
         self.norm_after_2 = norm(config.hidden_size)
 
-    def forward(
-        self,
-        x: Tensor,
-        rotation: Rotation,
-        padding: Tensor | None,
-        cache: KVCache | None,
-        record: Record,
-    ) -> Tensor:
-        y = self.attention(self.norm_1(x), rotation, padding, cache, record)
+    def forward(self, x: Tensor, run: Run) -> Tensor:
+        y = self.attention(self.norm_1(x), run)
         x = x + self.norm_after_1(y)
         return x + self.norm_after_2(self.feed_forward(self.norm_2(x)))
 

@@ -30,9 +30,11 @@ from minift.models.config import (
     check_positive,
     check_probability,
     read_config,
+    read_labels,
+    with_label_ids,
 )
-from minift.models.family import Family
 from minift.models.init import init_weights
+from minift.models.losses import check_problem_type
 from minift.models.output import ModelOutput
 
 
@@ -58,6 +60,8 @@ class GPT2Config:
     bos_token_id: int | None = 50256
     eos_token_id: int | list[int] | None = 50256
     pad_token_id: int | None = None
+    problem_type: str | None = None
+    id2label: dict[int, str] | None = None
 
     model_type: ClassVar[str] = "gpt2"
     FIXED: ClassVar[dict[str, tuple[Any, ...]]] = {
@@ -72,6 +76,7 @@ class GPT2Config:
         check_probability(self, "resid_pdrop", "embd_pdrop", "attn_pdrop")
         check_heads("n_embd", self.n_embd, "n_head", self.n_head)
         check_deviation(self)
+        check_problem_type(self.problem_type)
         activation(self.activation_function)
 
     @property
@@ -82,11 +87,11 @@ class GPT2Config:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "GPT2Config":
         """From the content of a ``config.json``; InputError for what is not supported."""
-        return read_config(cls, data, cls.FIXED)
+        return read_config(cls, {**data, "id2label": read_labels(data)}, cls.FIXED)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of a ``config.json``, without ``architectures`` and ``dtype``."""
-        return {"model_type": self.model_type, **asdict(self)}
+        return with_label_ids({"model_type": self.model_type, **asdict(self)})
 
 
 class GPT2Attention(nn.Module):
@@ -142,7 +147,10 @@ class GPT2Layer(nn.Module):
 
 
 class GPT2Model(nn.Module):
-    """The decoder without its head: ids ``(B, T)`` → ``last_hidden_state (B, T, C)``."""
+    """The decoder without a head: ids ``(B, T)`` → ``last_hidden_state (B, T, C)``.
+
+    Hugging Face's counterpart has the same name.
+    """
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
@@ -171,6 +179,7 @@ class GPT2Model(nn.Module):
         output_hidden_states: bool = False,
         output_attentions: bool = False,
     ) -> ModelOutput:
+        """Masks, positions and errors as ``GPT2LMHeadModel``'s; ``cache`` is extended in place."""
         past = 0 if cache is None else cache.length
         self._check(input_ids, attention_mask, past)
         new = input_ids.shape[1]
@@ -214,32 +223,3 @@ class GPT2LMHeadModel(CausalLM):
     def max_positions(self) -> int:
         """The longest sequence, prompt and new tokens together."""
         return int(self.config.n_positions)
-
-
-FAMILY = Family(
-    config=GPT2Config,
-    prefix="transformer",
-    classes={"GPT2LMHeadModel": GPT2LMHeadModel, "GPT2Model": GPT2LMHeadModel},
-    tasks={"causal-lm": GPT2LMHeadModel},
-    names={
-        "token": "wte",
-        "position": "wpe",
-        "layers.{i}.norm_1": "h.{i}.ln_1",
-        "layers.{i}.attention.qkv": "h.{i}.attn.c_attn",
-        "layers.{i}.attention.output": "h.{i}.attn.c_proj",
-        "layers.{i}.norm_2": "h.{i}.ln_2",
-        "layers.{i}.feed_forward.up": "h.{i}.mlp.c_fc",
-        "layers.{i}.feed_forward.down": "h.{i}.mlp.c_proj",
-        "norm": "ln_f",
-        "lm_head": "lm_head",
-    },
-    transposed=(
-        "layers.{i}.attention.qkv",
-        "layers.{i}.attention.output",
-        "layers.{i}.feed_forward.up",
-        "layers.{i}.feed_forward.down",
-    ),
-    ignorable=(r"h\.\d+\.attn\.(bias|masked_bias)",),  # causal-mask buffers that old versions saved
-    heads=(r"score\..*", r"classifier\..*", r"multiple_choice_head\..*"),
-    tied={"lm_head.weight": "transformer.token.weight"},
-)

@@ -13,7 +13,7 @@ def init_weights(module: nn.Module, std: float) -> None:
     For use with ``model.apply``. Devlin et al. 2019, appendix A; Hugging Face's
     ``PreTrainedModel._init_weights``, in the same order.
     """
-    if isinstance(module, nn.Linear):
+    if isinstance(module, nn.Linear | nn.Conv2d):
         module.weight.normal_(0.0, std)
         if module.bias is not None:
             module.bias.zero_()
@@ -27,3 +27,5 @@ def init_weights(module: nn.Module, std: float) -> None:
     elif isinstance(module, Experts):
         module.gate_up.normal_(0.0, std)
         module.down.normal_(0.0, std)
+    elif isinstance(bias := getattr(module, "bias", None), nn.Parameter):  # it stands alone
+        bias.zero_()

@@ -18,13 +18,11 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from minift.generation.cache import KVCache
 from minift.layers.activation import activation
 from minift.layers.feed_forward import GatedFeedForward
 from minift.layers.norm import RMSNorm
-from minift.layers.rotary import Rotation
 from minift.models.causal_lm import CausalLM
-from minift.models.decoder import Decoder, GroupedAttention, Record
+from minift.models.decoder import Decoder, GroupedAttention, Run
 from minift.models.decoder_config import FULL, SLIDING, DecoderConfig
 from minift.models.family import Family
 
@@ -108,15 +106,8 @@ class LlamaLayer(nn.Module):
             config.hidden_size, config.intermediate_size, config.hidden_act, bias=config.mlp_bias
         )
 
-    def forward(
-        self,
-        x: Tensor,
-        rotation: Rotation,
-        padding: Tensor | None,
-        cache: KVCache | None,
-        record: Record,
-    ) -> Tensor:
-        x = x + self.attention(self.norm_1(x), rotation, padding, cache, record)
+    def forward(self, x: Tensor, run: Run) -> Tensor:
+        x = x + self.attention(self.norm_1(x), run)
         return x + self.feed_forward(self.norm_2(x))
 
 

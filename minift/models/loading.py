@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from minift.errors import InputError, one_of
-from minift.models import bert, gemma, gpt2, llama, mixtral
+from minift.models import bert_heads, gemma, gpt2_heads, llama, mixtral, t5, vit
 from minift.models.checkpoint import (
     config_source,
     dtype_name,
@@ -30,11 +30,13 @@ from minift.models.weights import from_theirs, to_theirs
 FAMILIES: dict[str, Family] = {
     model_type: module.FAMILY
     for module in (
-        bert,
-        gpt2,
+        bert_heads,
+        gpt2_heads,
         llama,
         gemma,
         mixtral,
+        t5,
+        vit,
     )
     for model_type in module.FAMILY.all_types
 }
@@ -57,11 +59,12 @@ def load(
             their index), as ``save`` and ``transformers`` write it; a GGUF file, which is
             dequantised; or ``"minilm"``, ``"smollm2"``.
         dtype: of the parameters, whatever the file has.
-        task: the class to load: ``"encoder"``, ``"token-classification"``, ``"causal-lm"``;
-            ``None`` is the one that the checkpoint was saved from. A head that the checkpoint
+        task: the class to load, by the names of its family's ``tasks``: ``"encoder"``,
+            ``"token-classification"``, ``"causal-lm"``, …; ``None`` is the one that the checkpoint
+            was saved from. A head that the checkpoint
             does not have is new: normal weights from PyTorch's global seed, the same numbers as
             ``from_pretrained(num_labels=…)`` draws.
-        id2label: the class names of a token classifier.
+        id2label: the class names of a classifier.
 
     Raises:
         InputError: no such folder, a config that is not supported, weights that are missing,
@@ -81,17 +84,21 @@ def load(
         config = family.config.from_dict({**data, **_generation_ids(family, folder)})
     is_own = saved_as is not None and family.classes.get(saved_as) is cls
     config = _with_labels(config, id2label, cls, is_own)
-    model = _empty(cls, config, dtype)
     tensors = read_tensors(folder)
     _check_finite(tensors, folder)
     if family.from_disk is not None:
         with _naming(folder):
             tensors = family.from_disk(tensors, config)
+    if family.settle is not None:
+        config = family.settle(tensors, config)
+    model = _empty(cls, config, dtype)
     new: list[str] = []
     if task is not None and not is_own:
         if saved_as is not None:
-            tensors = {name: t for name, t in tensors.items() if not family.is_head(name)}
-        new = [name for name in _head_names(family, model) if family.theirs(name) not in tensors]
+            tensors = _without_other_heads(family, model, tensors)
+        held = {family.bare(name) for name in tensors}
+        names = _head_names(family, model)
+        new = [name for name in names if family.bare(family.theirs(name)) not in held]
     return from_theirs(family, model, tensors, str(folder), new=new).eval()
 
 
@@ -152,6 +159,8 @@ def from_hf(hf_model: Any) -> Any:
         raise one_of("hf_model", name, sorted(family.classes))
     config = family.config.from_dict(data)
     tensors = {key: value.detach().clone() for key, value in hf_model.state_dict().items()}
+    if family.settle is not None:
+        config = family.settle(tensors, config)
     model = _empty(family.classes[name], config, hf_model.dtype)
     return from_theirs(family, model, tensors, name).train(hf_model.training)
 
@@ -170,9 +179,11 @@ def to_hf(model: nn.Module) -> Any:
         hf_model = getattr(transformers, hf_class(model))(config)
     tensors = to_theirs(family, model)
     hf_model.to(next(model.parameters()).dtype)
+    for name in family.tied.keys() & tensors.keys():  # one of its own, though theirs is the same
+        path, _, leaf = name.rpartition(".")
+        setattr(hf_model.get_submodule(path), leaf, nn.Parameter(tensors[name].clone()))
     problems = hf_model.load_state_dict(tensors, strict=False)
-    tied = set(family.tied) if getattr(model.config, "tie_word_embeddings", False) else set()
-    if problems.unexpected_keys or set(problems.missing_keys) - tied:
+    if problems.unexpected_keys or set(problems.missing_keys) - family.tied.keys():
         raise RuntimeError(f"weight names do not match transformers' {problems}")
     return hf_model.train(model.training)
 
@@ -321,7 +332,26 @@ def _empty(cls: type[nn.Module], config: Any, dtype: torch.dtype) -> nn.Module:
 
 
 def _head_names(family: Family, model: nn.Module) -> list[str]:
+    """Our names of what may be new: the head, and the body's optional parts below it."""
     if not hasattr(model, family.prefix):
         return []
+    body, optional = f"{family.prefix}.", tuple(f"{part}." for part in family.optional)
     names = (name for name, _ in model.named_parameters())
-    return [name for name in names if not name.startswith(f"{family.prefix}.")]
+    return [n for n in names if not n.startswith(body) or family.bare(n).startswith(optional)]
+
+
+def _tied(family: Family, model: nn.Module) -> set[str]:
+    """Hugging Face's names of the copies that this model's config ties."""
+    return set(family.tied) if getattr(model.config, "tie_word_embeddings", False) else set()
+
+
+def _without_other_heads(
+    family: Family, model: nn.Module, tensors: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The tensors but for those of another task's head; a lasting one stays if it is wanted."""
+    own = {family.theirs(name) for name, _ in model.named_parameters()} | _tied(family, model)
+
+    def stays(name: str) -> bool:
+        return not family.is_head(name) or (family.is_lasting(name) and name in own)
+
+    return {name: tensor for name, tensor in tensors.items() if stays(name)}

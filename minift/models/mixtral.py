@@ -22,11 +22,10 @@ from minift.generation.cache import KVCache
 from minift.layers.activation import activation
 from minift.layers.experts import MixtureOfExperts, load_balancing_loss
 from minift.layers.norm import RMSNorm
-from minift.layers.rotary import Rotation
 from minift.models.causal_lm import CausalLM
 from minift.models.checkpoint import listed
 from minift.models.config import check_positive, check_probability
-from minift.models.decoder import Decoder, GroupedAttention, Record
+from minift.models.decoder import Decoder, GroupedAttention, Run
 from minift.models.decoder_config import DecoderConfig
 from minift.models.family import Family, Tensors
 from minift.models.llama import ATTENTION_NAMES
@@ -51,8 +50,9 @@ class MixtralConfig(DecoderConfig):
 
     OWN: ClassVar[dict[str, tuple[str, ...]]] = {
         "mixtral": (
-            "sliding_window", "hidden_act", "num_local_experts", "num_experts_per_tok",
-            "output_router_logits", "router_aux_loss_coef", "router_jitter_noise",
+            "head_dim", "sliding_window", "hidden_act", "num_local_experts",
+            "num_experts_per_tok", "output_router_logits", "router_aux_loss_coef",
+            "router_jitter_noise",
         )
     }  # fmt: skip
     THETA: ClassVar[float] = 1_000_000.0
@@ -86,17 +86,10 @@ class MixtralLayer(nn.Module):
             jitter=config.router_jitter_noise,
         )
 
-    def forward(
-        self,
-        x: Tensor,
-        rotation: Rotation,
-        padding: Tensor | None,
-        cache: KVCache | None,
-        record: Record,
-    ) -> Tensor:
-        x = x + self.attention(self.norm_1(x), rotation, padding, cache, record)
+    def forward(self, x: Tensor, run: Run) -> Tensor:
+        x = x + self.attention(self.norm_1(x), run)
         y, router_logits = self.feed_forward(self.norm_2(x))
-        record.router_logits.append(router_logits)
+        run.router_logits.append(router_logits)
         return x + y
 
 

@@ -68,14 +68,14 @@ def from_theirs(
             wrong.append(f"{key} {problem}")
         else:
             state[name] = _flip(family, name, value).to(parameter.dtype).contiguous()
-    _check_tied(family, model, theirs, state, source)
+    _check_tied(family, theirs, state, source)
     extra = [names[name] for name in theirs if not family.is_ignorable(name)]
     _report(source, missing, extra, wrong)
     model.load_state_dict(state, strict=False, assign=True)
     config: Any = model.config
-    std = config.initializer_range
     for path in dict.fromkeys(name.rpartition(".")[0] for name in new):
-        init_weights(model.get_submodule(path).to_empty(device="cpu"), std)
+        part = model.get_submodule(path).to_empty(device="cpu", recurse=False)
+        init_weights(part, config.initializer_range)
     return model
 
 
@@ -110,14 +110,13 @@ def _misfit(value: Tensor, wanted: Tensor) -> str | None:
 
 def _check_tied(
     family: Family,
-    model: nn.Module,
     theirs: dict[str, Tensor],
     state: Mapping[str, Tensor],
     source: str,
 ) -> None:
     """A second copy of a tied weight is dropped when it is one, and refused when it differs."""
     for copy, original in family.tied.items():
-        if copy not in theirs or not getattr(model.config, "tie_word_embeddings", True):
+        if copy not in theirs:  # a weight of its own was taken already
             continue
         value, held = theirs.pop(copy), state.get(original)
         if held is not None and not torch.equal(value.to(held.dtype), held):

@@ -41,3 +41,18 @@ def linear_schedule(
         return max(0.0, (total_steps - step) / max(1, total_steps - warmup_steps))
 
     return LambdaLR(optimizer, factor)
+
+
+def noam_schedule(optimizer: torch.optim.Optimizer, *, d_model: int, warmup_steps: int) -> LambdaLR:
+    r"""The schedule of the first transformer: linear warm-up, then the inverse square root.
+
+    Step :math:`t = 1, 2, …` uses :math:`\eta\,C^{-1/2} \min(t^{-1/2}, t\,w^{-3/2})`, highest at
+    :math:`t = w`; the paper has :math:`\eta = 1`, the optimiser's ``lr``, and :math:`w = 4000`
+    (Vaswani et al. 2017, section 5.3). C is ``d_model``.
+    """
+
+    def factor(step: int) -> float:
+        t = step + 1
+        return float(d_model**-0.5 * min(t**-0.5, t * warmup_steps**-1.5))
+
+    return LambdaLR(optimizer, factor)

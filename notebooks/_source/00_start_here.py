@@ -260,7 +260,19 @@ interpret(double)[(3,)](x, out, 12, BLOCK=4)
 #
 # | notebook | what you write | held against |
 # | --- | --- | --- |
-# | [Attention](1-transformer/01_attention.ipynb) | scores, mask, softmax, heads | Hugging Face |
+# | [Before attention](1-transformer/01_before_attention.ipynb) | a window, a memory | PyTorch |
+# | [Tokens](1-transformer/02_tokens.ipynb) | byte pairs, streaming | GPT-2's tokenizer |
+# | [Positions](1-transformer/03_embeddings_and_positions.ipynb) | sines, rotations | Hugging Face |
+# | [Attention](1-transformer/04_attention.ipynb) | scores, mask, softmax, heads | Hugging Face |
+# | [GPT-2](1-transformer/05_block_and_gpt2.ipynb) | norms, the block | Hugging Face |
+# | [BERT](1-transformer/06_bert.ipynb) | masked words, pooling | Hugging Face |
+# | [Modern decoders](1-transformer/07_modern_decoder.ipynb) | RMS norm, rotary heads | SmolLM2 |
+# | [Experts](1-transformer/08_mixture_of_experts.ipynb) | routing, balance | Mixtral |
+# | [Encoder-decoder](1-transformer/09_encoder_decoder.ipynb) | the shift, buckets | T5 |
+# | [Images](1-transformer/10_images.ipynb) | patches, a class token | ViT |
+# | [Generation](1-transformer/11_generation.ipynb) | sampling, beams, the cache | Hugging Face |
+# | [Looking inside](1-transformer/12_looking_inside.ipynb) | rollout, patching | exact sums |
+# | [The clinic](1-transformer/13_clinic.ipynb) | the bug in a broken model | Hugging Face |
 # | [First kernel](2-kernels/01_first_kernel.ipynb) | vector addition, AdamW | PyTorch |
 # | [Softmax](2-kernels/02_softmax.ipynb) | reductions, a softmax for long rows | PyTorch |
 # | [Matmul](2-kernels/03_matmul.ipynb) | a tiled product, an order of tiles | PyTorch |
@@ -282,4 +294,4 @@ interpret(double)[(3,)](x, out, 12, BLOCK=4)
 #   folded below each exercise.
 # - Models are equal to Hugging Face's, and kernels run on your CPU with every access watched.
 #
-# **Next:** [attention, from one dot product to many heads](1-transformer/01_attention.ipynb).
+# **Next:** [what came before attention](1-transformer/01_before_attention.ipynb).

@@ -1,6 +1,6 @@
 """A notebook in JupyterLab, used as a learner uses it: run cells, type an answer, look.
 
-with opened(browser, lab, "1-transformer/01_attention.ipynb") as notebook:
+with opened(browser, lab, "1-transformer/04_attention.ipynb") as notebook:
     notebook.run_all()
     notebook.type_body(notebook.find("def scores"), ["    return q @ k.mT"])
 """

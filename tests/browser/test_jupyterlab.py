@@ -30,7 +30,7 @@ pytestmark = [
 
 LESSONS = [
     ("00_start_here", "start.next_word", "ignores_the_word"),
-    ("1-transformer/01_attention", "attention.causal_mask", "aligned_to_the_start"),
+    ("1-transformer/04_attention", "attention.causal_mask", "aligned_to_the_start"),
     ("2-kernels/01_first_kernel", "kernels.vector_add", "no_mask"),
 ]
 PYTHON = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}

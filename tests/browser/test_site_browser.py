@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.skipif(not CHROMIUM, reason="no Chromium on the PATH (Debian calls it chromium)"),
 ]
 
-LESSON = "1-transformer/01_attention"
+LESSON = "1-transformer/04_attention"
 WIDTHS = {"wide": 1280, "narrow": 390}  # a laptop's window, a telephone
 WIDER_THAN_THE_PAGE = "document.documentElement.scrollWidth - window.innerWidth"
 UNSEEN_FORMULAS = """[...document.querySelectorAll("article math")].filter((formula) => {

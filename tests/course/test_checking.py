@@ -181,6 +181,37 @@ def test_what_cannot_be_called_as_agreed(fn, yours):
     assert failure.yours == yours
 
 
+def test_a_result_that_cannot_be_shown():
+    class Odd:
+        def __repr__(self):
+            raise ValueError("no words")
+
+    failure = examine("attention.scores", lambda q, k: Odd()).failure
+    assert "<Odd whose repr raises ValueError>" in failure.yours
+
+
+@pytest.mark.parametrize("given", ["softmax", "softmx", "causal_mask", "attention.sofmax"])
+def test_a_bare_topic_is_understood(given):
+    wanted = "attention.causal_mask" if "mask" in given else "attention.softmax"
+    with pytest.raises(InputError, match=f"did you mean '{wanted}'"):
+        examine(given, print)
+
+
+def test_arguments_in_another_order():
+    def scores(k, q):
+        return q @ k.mT * q.shape[-1] ** -0.5
+
+    failure = examine("attention.scores", scores).failure
+    assert failure.claim == "takes its arguments in the agreed order"
+    assert (failure.yours, failure.right) == ("(k, q)", "(q, k)")
+    assert "by position" in failure.mistake
+
+    def works(k, q):  # the names are crossed, the positions are right
+        return k @ q.mT * q.shape[-1] ** -0.5
+
+    assert examine("attention.scores", works).state == "right"
+
+
 def test_other_names_and_defaults_of_arguments_are_fine():
     def scores(query, key, scale=None):
         return query @ key.mT * (scale or query.shape[-1] ** -0.5)
@@ -207,7 +238,7 @@ def test_other_names_and_defaults_of_arguments_are_fine():
             "a tensor on cpu",
         ),
         (lambda q, k: (q @ k.mT).to_sparse(), None, "a sparse float32 tensor", "a float32 tensor"),
-        (lambda q, k: (q @ k.mT).numpy(), None, "a ndarray: array(", "a float32 tensor of shape"),
+        (lambda q, k: (q @ k.mT).numpy(), None, "a NumPy array: array(", "a float32 tensor of"),
         (lambda q, k: (row for row in q @ k.mT), None, "a generator", "a float32 tensor of shape"),
         (lambda q, k: map(abs, q), None, "a map", "a float32 tensor of shape (1, 1, 1, 2)"),
         (lambda q, k: (q @ k.mT, q), None, "a tuple: (float32 (1, 1, 1, 2)", "a float32 tensor"),
@@ -255,7 +286,7 @@ def test_lists_are_not_taken_for_generators():
 
 def test_an_object_is_shown_without_its_address():
     failure = examine("attention.scores", lambda q, k: object()).failure
-    assert failure.yours == "a object: <object object>"
+    assert failure.yours == "an object: <object object>"
 
 
 def test_what_a_function_prints_is_shown_once_and_short(capsys):

@@ -5,7 +5,9 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -17,8 +19,8 @@ from minift.course.grading.grade import assignment, collect, grade
 from minift.course.grading.isolation import why_not
 from minift.course.lessons.notebooks import notebook_of, source_of
 
-FIRST, SECOND = "00_start_here", "1-transformer/01_attention"
-NAME = "1-transformer-01_attention"
+FIRST, SECOND = "00_start_here", "1-transformer/04_attention"
+NAME = "1-transformer-04_attention"
 EXERCISES = ["attention.scores", "attention.causal_mask", "attention.softmax"]
 EXERCISES += ["attention.split_heads"]
 
@@ -126,10 +128,13 @@ def test_wrong_input(tmp_path, capsys):
 def test_nbgrader_runs_it_unchanged_and_gives_our_points(course, tmp_path):
     folder = shutil.copytree(course, tmp_path / "course")
 
+    # it starts programs that were installed beside it
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
     def nbgrader(*words):
         done = subprocess.run(
-            ["nbgrader", *words], cwd=folder, capture_output=True, text=True,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+            [sys.executable, "-m", "nbgrader", *words], cwd=folder, capture_output=True, text=True,
+            env={**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-2000:]
 

@@ -18,7 +18,9 @@ from minift.course.grading.points import read_points
 from minift.course.grading.sources import answers
 from minift.course.grading.vetting import vetted
 from minift.course.grading.work import Result, Work, collect
+from minift.course.plan import FOLDER, checks
 from minift.course.registry import find, names
+from minift.course.submission import examine_file
 from minift.errors import InputError
 
 # ---- what a function needs
@@ -43,6 +45,126 @@ def test_what_a_function_needs_is_kept(tmp_path, name):
     source = answers(path, {"f"})["f"].source
     assert "z" not in {n.id for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Name)}
     assert all(text in source for text in kept)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "def f(n, BLOCK):\n    i = n\n    return [j for j in range(i)], BLOCK",
+        "def f(x, n=7, *BLOCK, **i):\n    def inside(j):\n        return n + j\n    return inside",
+        "f = lambda n, BLOCK, i=0, j=0: n + BLOCK + i + j",
+        "class n:\n    pass\ndef f(BLOCK, i):\n    for j in BLOCK:\n        i += j",
+    ],
+)
+def test_a_function_s_own_variables_are_not_the_lesson_s(tmp_path, answer):
+    path = tmp_path / "mine.py"
+    path.write_text(f"n, BLOCK = train()\ni = j = train()\n{answer}\n")
+    assert "train" not in answers(path, {"f"})["f"].source
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "def f(x):\n    return n",
+        "def f(x, y=n):\n    n = 1",
+        "def f(x):\n    global n\n    n = n + 1",
+        "def f(x):\n    return [x for x in n]",
+        "def f(x):\n    def g():\n        return n\n    return g",
+        "class A:\n    n = n\ndef f(x):\n    return A",
+        "@n\ndef f(x):\n    n = 1",
+        "f = lambda x: n",
+    ],
+)
+def test_what_it_takes_from_outside_is(tmp_path, answer):
+    path = tmp_path / "mine.py"
+    path.write_text(f"n = 3\n{answer}\n")
+    assert "n = 3" in answers(path, {"f"})["f"].source
+
+
+def solved_lessons():
+    """Every notebook with the solutions in place of the stubs, and its exercises."""
+    for path in sorted(FOLDER.rglob("*.ipynb")):
+        text = path.read_text(encoding="utf-8")
+        notebook, asked = json.loads(text), checks(path)
+        if not asked or path.name.startswith("."):
+            continue
+        for cell in notebook["cells"]:
+            for name in asked:
+                stub = find(name).stub_source().strip()
+                source = "".join(cell["source"])
+                if cell["cell_type"] == "code" and stub in source:
+                    cell["source"] = source.replace(stub, find(name).solution_source().strip())
+        yield path, notebook, asked
+
+
+def test_kernels_of_every_lesson_are_let_through_as_they_stand_there(tmp_path):
+    kernels = 0
+    for path, notebook, asked in solved_lessons():
+        (tmp_path / path.name).write_text(json.dumps(notebook))
+        found = answers(tmp_path / path.name, {name.partition(".")[2] for name in asked})
+        assert len(found) == len(asked), path.name
+        for answer in found.values():
+            if answer.jit:
+                assert vetted(answer.source)[1] is None, (path.name, answer.function)
+                kernels += 1
+    assert kernels >= 10
+
+
+@pytest.mark.skipif(isolation.why_not() is not None, reason="no isolation here")
+def test_lessons_handed_in_whole(tmp_path):
+    chosen = {"01_first_kernel", "02_softmax", "04_attention", "01_ner"}
+    lessons = [(p, n, asked) for p, n, asked in solved_lessons() if p.stem in chosen]
+    assert len(lessons) == len(chosen)
+    wanted = [name for _, _, asked in lessons for name in asked]
+    for path, notebook, _ in lessons:
+        (tmp_path / f"{path.stem}.ipynb").write_text(json.dumps(notebook))
+        (tmp_path / f"untouched {path.name}").write_bytes(path.read_bytes())
+    found = dict(grade.grade(collect([tmp_path]), grade.assignment(wanted)))
+    work = {w.student: w for w in found.values()}
+    for path, _, asked in lessons:
+        done = {r.exercise: r.state for r in work[path.stem].results}
+        assert {n for n, state in done.items() if state == "right"} == set(asked), path.stem
+        assert {r.state for r in work[f"untouched {path.stem}"].results} == {"not attempted"}
+
+
+def test_a_cell_that_is_no_python_is_said(tmp_path, capsys):
+    cell = "def softmax(scores):\n    return scores.softmax(-1"
+    (tmp_path / "a.ipynb").write_text(cells(DEF, "!ls\n%timeit 1", cell, "x = (\u0000"))
+    line = "a.ipynb, code cell 3, line 2: not Python ('(' was never closed)"
+    null = "a.ipynb, code cell 4: not Python (source code string cannot contain null bytes)"
+    if isolation.why_not() is None:
+        task = grade.assignment(["attention.softmax"])
+        ((_, work),) = grade.grade(collect([tmp_path]), task)
+        assert work.remarks == (line, null)
+    (tmp_path / "a.ipynb").write_text(cells("import torch\n" + DEF, cell.replace("3", "2")))
+    assert main(["course", "check", str(tmp_path / "a.ipynb")]) == 1
+    said = capsys.readouterr().out
+    assert "attention.causal_mask: right" in said
+    assert "a.ipynb, code cell 2, line 2: not Python" in said
+
+
+@pytest.mark.skipif(isolation.why_not() is not None, reason="no isolation here")
+def test_values_called_like_an_exercise_and_exits_inside(tmp_path):
+    right = find("attention.softmax").solution_source()
+    (tmp_path / "value.py").write_text(
+        f"import torch\nfrom torch import Tensor\nscores = 3\n{right}"
+    )
+    (tmp_path / "exit.py").write_text("import sys\ndef scores(q, k):\n    sys.exit()\n")
+    task = grade.assignment(["attention.scores", "attention.softmax"])
+    work = {w.student: w for w in dict(grade.grade(collect([tmp_path]), task)).values()}
+    assert [r.state for r in work["value"].results] == ["not attempted", "right"]
+    assert "raised SystemExit" in work["exit"].results[0].message
+    (tmp_path / "both.py").write_text(f"import torch, sys\nfrom torch import Tensor\n{right}"
+                                      "def scores(q, k):\n    sys.exit()\n")  # fmt: skip
+    states = {e["exercise"]: e["state"] for e in examine_file(tmp_path / "both.py")}
+    assert states == {"attention.scores": "wrong", "attention.softmax": "right"}
+
+
+def test_a_wrong_signature_is_a_mistake_of_the_class(tmp_path):
+    if isolation.why_not() is None:
+        (tmp_path / "a.py").write_text("def scores(q):\n    return q\n")
+        ((_, work),) = grade.grade(collect([tmp_path]), grade.assignment(["attention.scores"]))
+        assert work.results[0].mistake == "not true: takes the agreed arguments"
 
 
 def test_long_chains_take_linear_time(tmp_path):

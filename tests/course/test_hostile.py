@@ -17,7 +17,7 @@ from minift.course.inputs import salted
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=f"no isolation here: {why_not()}")
 PROJECT = Path(minift.__file__).parents[1]
 MARK = "MINIFT_TEST_STARTED_BY"
-LIMIT = 4.0  # seconds that an exercise may take
+LIMIT = 8.0  # seconds that an exercise may take: an honest kernel needs 2 on a busy machine
 EXERCISES = ("attention.causal_mask", "attention.scores", "kernels.vector_add")
 HONEST = "import torch\nimport math\nfrom torch import Tensor\n"
 KERNEL = "import triton\nimport triton.language as tl\n"

@@ -19,6 +19,7 @@ from minift.course.edition.release import ROOT, release, without_answers
 from minift.course.edition.stripped import stripped
 from minift.course.exercise import source
 from minift.course.registry import FOLDER
+from minift.course.submission import examine_file
 from minift.errors import InputError
 
 SAMPLE = ["attention.softmax", "kernels.silu_mul", "ner.entities", "start.next_word"]
@@ -232,7 +233,7 @@ def test_without_hints_not_even_those_lines_are_there(tmp_path):
     assert not found, "\n".join(map(" | ".join, found))
 
 
-@pytest.mark.parametrize("place", ["notebooks/1-transformer/01_attention.ipynb", "README.md"])
+@pytest.mark.parametrize("place", ["notebooks/1-transformer/04_attention.ipynb", "README.md"])
 def test_a_line_of_an_answer_would_be_found(edition, secrets, tmp_path, place):
     answer = find("attention.softmax").solution_source()
     text = json.dumps({"cells": [{"source": answer.splitlines(True)}]})
@@ -279,7 +280,7 @@ def test_the_same_course_gives_the_same_bytes(edition, tmp_path, capsys):
     assert report["exercises"] == wanted and len(wanted) > len(few)
     whole = ["notebooks/00_start_here.ipynb", "notebooks/3-finetuning/01_ner.ipynb"]
     assert report["notebooks"] == whole
-    assert "notebooks/1-transformer/01_attention.ipynb" in report["left_out"]
+    assert "notebooks/1-transformer/04_attention.ipynb" in report["left_out"]
     release(tmp_path / "b", few)
     a, b = ({p.relative_to(t): p.read_bytes() for p in t.rglob("*") if p.is_file()}
             for t in (tmp_path / "a", tmp_path / "b"))  # fmt: skip
@@ -335,6 +336,35 @@ def test_refusals(tmp_path, monkeypatch, capsys):
     with pytest.raises(InputError, match=r"notebooks is not beside the package .* a checkout"):
         release(tmp_path / "a")
     assert not (tmp_path / "a").exists()
+
+
+def test_exercises_without_their_notebook_have_a_file_to_start_from(tmp_path):
+    few = ["attention.softmax", "kernels.mend_softmax", "ner.entities"]
+    report = release(tmp_path / "a", few)
+    assert report["notebooks"] == []
+    readme = (tmp_path / "a/README.md").read_text(encoding="utf-8")
+    assert "jupyter lab answers.py" in readme and "course check answers.py" in readme
+    text = (tmp_path / "a/answers.py").read_text(encoding="utf-8")
+    for name in few:
+        assert find(name).stub_source().strip() in text
+    found = examine_file(tmp_path / "a/answers.py")
+    assert {entry["exercise"]: entry["state"] for entry in found} == {
+        "attention.softmax": "not attempted",
+        "kernels.mend_softmax": "not attempted",  # the code to mend, as it was handed out
+        "ner.entities": "not attempted",
+    }
+    release(tmp_path / "b", ["ner"])
+    assert not (tmp_path / "b/answers.py").exists()
+
+
+@pytest.mark.parametrize("action", ["site", "build", "export-nbgrader"])
+def test_what_needs_the_sources_says_so(action, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("minift.course.lessons.notebooks.SOURCES", tmp_path / "notebooks/_source")
+    target = [] if action == "build" else [str(tmp_path / "new")]
+    assert main(["course", action, *target]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "no notebooks/_source here; right would be a checkout" in said
+    assert not (tmp_path / "new").exists()
 
 
 # ---- everything, on request

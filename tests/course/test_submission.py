@@ -139,6 +139,6 @@ def test_the_command_says_what_the_check_says(tmp_path, capsys, monkeypatch):
     assert "attention.causal_mask: wrong" in printed
     assert "start.next_word: right" in printed
     assert main(["course", "check", str(path), "--json"]) == 1
-    assert json.loads(capsys.readouterr().out) == {"exercises": entries}
+    assert json.loads(capsys.readouterr().out) == {"exercises": entries, "remarks": []}
     entries = entries[1:]
     assert main(["course", "check", str(path)]) == 0

@@ -16,6 +16,7 @@ import minift
 from minift.errors import InputError
 from minift.layers.attention import use_backend
 from minift.models import bert
+from minift.models.bert_heads import FAMILY
 
 LENGTHS = ([7, 12, 1], [5], [32, 31], [3, 3, 3, 3])
 IMPLEMENTATIONS = [("sdpa", "torch"), ("eager", "eager")]
@@ -147,7 +148,7 @@ def test_random_start_is_that_of_transformers(cls):
     theirs = getattr(transformers, cls)(config)
     after = torch.get_rng_state()
     torch.manual_seed(3)
-    ours = getattr(bert, cls)(bert.BertConfig.from_dict(config.to_dict()))
+    ours = FAMILY.classes[cls](bert.BertConfig.from_dict(config.to_dict()))
     assert_same_weights(ours, theirs)
     assert torch.equal(torch.get_rng_state(), after)
 

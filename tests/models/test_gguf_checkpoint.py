@@ -1,5 +1,6 @@
 """A GGUF file as a checkpoint: against the model that was written, and ``transformers``' loader."""
 
+import json
 import re
 
 import numpy as np
@@ -11,6 +12,7 @@ from tiny_hf import assert_same_weights, ragged
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 import minift
+from minift.__main__ import main
 from minift.models.gguf import read_gguf_config
 
 CLASS = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
@@ -137,6 +139,7 @@ PROBLEMS = {
     "moe": ({"llama.expert_count": 8}, {}, "llama.expert_count is 8; right: a model"),
     "scaling": ({"llama.rope.scaling.type": "yarn"}, {}, "scaling.type is 'yarn'; right: 'none' o"),
     "window": ({"llama.attention.sliding_window": 9}, {}, "sliding_window is 9; right: a model wi"),
+    "part": ({"split.count": 3}, {}, "is one of the 3 parts of a model; right: one file, by `lla"),
     "special": ({"tokenizer.ggml.eos_token_id": 53}, {}, "eos_token_id is 53; right: 0…52"),
     "text": ({"tokenizer.ggml.bos_token_id": "1"}, {}, "bos_token_id is '1'; right: 0…52"),
     "no embedding": ({}, {EMBED: None}, "no tensor token_embd.weight; right: a whole model"),
@@ -159,12 +162,16 @@ def test_what_does_not_fit(name, tmp_path):
     assert str(caught.value).startswith(f"{path}: ") and len(str(caught.value)) < 400
 
 
-def test_no_experts_is_as_nothing_said(tmp_path):
-    none = {"llama.expert_count": 0, "llama.expert_used_count": 0, f"{HEADS}_kv": None}
+def test_what_need_not_be_said(tmp_path):
+    """As many heads for keys as for queries, RoPE's usual base; and that there are no experts."""
+    said = {"llama.expert_count": 0, "llama.expert_used_count": 0}
+    unsaid = [f"{HEADS}_kv", "llama.rope.freq_base", "llama.rope.dimension_count"]
     original = hf_model("untied-no-groups")
-    assert_same_weights(
-        minift.load(write_model(tmp_path / "x.gguf", original, entries=none)), original
-    )
+    entries = {**said, **dict.fromkeys([*unsaid, "llama.vocab_size"])}
+    ours = minift.load(write_model(tmp_path / "x.gguf", original, entries=entries))
+    assert_same_weights(ours, original)
+    assert ours.config.rope_parameters == original.config.rope_parameters
+    assert ours.config.num_key_value_heads == ours.config.num_attention_heads == 4
 
 
 def test_which_file(tmp_path):
@@ -181,6 +188,14 @@ def test_which_file(tmp_path):
     assert_same_weights(minift.load(tmp_path), original)
     with pytest.raises(minift.InputError, match=re.escape(f"{path}: the header ends beyond")):
         minift.load(path)
+
+
+def test_compare_reads_it_with_transformers(tmp_path, capsys):
+    path = write_model(tmp_path / "x.gguf", hf_model("llama"), "Q4_1")
+    for model in (path, tmp_path):
+        assert main(["compare", str(model), "--batch", "2", "--length", "9", "--json"]) == 0
+        out = capsys.readouterr().out
+        assert json.loads(out)["ok"]
 
 
 def test_another_architecture(tmp_path):

@@ -148,6 +148,8 @@ MALFORMED = {
     "text": (gguf([entry("k", STRING, u64(HUGE))]), "metadata 'k' ends beyond the file's"),
     "encoding": (gguf([entry("k", STRING, text(b"a\xff"))]), "'k' holds a text that is not UTF-8"),
     "type": (gguf([entry("k", 13, u64(1))]), "metadata 'k' has the value type 13; right: 0 to 12"),
+    "long key": (gguf([entry("k" * 10**6, 13, u64(1))]), "metadata 'kkkk.* has the value type 13"),
+    "long name": (gguf([], [row("a" * 10**6, [4], 5, 0)], DATA), "tensor 'aaa.* has the type 5; r"),
     "item type": (gguf([entry("k", ARRAY, array(99, [u64(1)]))]), "'k' has the value type 99; rig"),
     "truth": (gguf([entry("k", BOOL, b"\2")]), "metadata 'k' is a truth value other than 0 and 1"),
     "truths": (gguf([entry("k", ARRAY, array(BOOL, [b"\1\0\3"], 3))]), "is a truth value other"),

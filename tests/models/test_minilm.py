@@ -3,6 +3,7 @@
 import pytest
 import torch
 import transformers
+from tiny_hf import assert_close, assert_gradients_close, assert_same_weights
 
 import minift
 from minift import assets
@@ -124,3 +125,25 @@ def test_saved_and_loaded_by_transformers(folder, batch, tmp_path):
     )
     assert not any(info.values()), info
     assert torch.equal(run(again, batch).last_hidden_state, run(ours, batch).last_hidden_state)
+
+
+@pytest.mark.parametrize("name", ["BertForPreTraining", "BertForMaskedLM"])
+def test_pretraining_heads_around_the_real_encoder(folder, batch, name):
+    """New heads drawn as theirs are, then the same logits, loss and gradients."""
+    task = {"BertForPreTraining": "pretraining", "BertForMaskedLM": "masked-lm"}[name]
+    torch.manual_seed(0)
+    ours = minift.load(folder, task=task)
+    torch.manual_seed(0)
+    theirs = getattr(transformers, name).from_pretrained(folder, dtype=torch.float32)
+    assert_same_weights(ours, theirs)
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    labels = {"labels": ids.masked_fill((ids % 3 != 0) | (mask == 0), -100)}
+    if task == "pretraining":
+        labels["next_sentence_label"] = torch.tensor([0, 1, 1, 0])
+    mine, wanted = (model(**batch, **labels) for model in (ours, theirs))
+    their_logits = wanted["prediction_logits" if task == "pretraining" else "logits"]
+    assert_close(mine.logits[mask != 0], their_logits[mask != 0], "logits")  # measured: 0.0
+    assert_close(mine.loss, wanted.loss, "loss")
+    mine.loss.backward()
+    wanted.loss.backward()
+    assert_gradients_close(ours, theirs)

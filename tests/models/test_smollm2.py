@@ -36,20 +36,24 @@ def ours():
 
 
 @pytest.fixture(scope="module")
-def saved(ours, tmp_path_factory):
+def tokenizer():
+    return minift.load_tokenizer("smollm2")
+
+
+@pytest.fixture(scope="module")
+def saved(ours, tokenizer, tmp_path_factory):
     """Model and tokenizer as this library saves them."""
     folder = tmp_path_factory.mktemp("smollm2")
     minift.save(ours, folder)
-    minift.load_tokenizer("smollm2").save(folder)
+    tokenizer.save(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def prompt(saved):
-    """The ids of a chat's first turn, ``(1, T)``, by the tokenizer that ``transformers`` loads."""
-    tokenizer = transformers.AutoTokenizer.from_pretrained(saved)
+def prompt(tokenizer):
+    """The ids of a chat's first turn, ``(1, T)``."""
     text = tokenizer.apply_chat_template(TURNS, tokenize=False, add_generation_prompt=True)
-    return tokenizer(text, return_tensors="pt")["input_ids"]
+    return tokenizer(text)["input_ids"]
 
 
 def test_every_weight_is_theirs(ours, theirs):
@@ -91,21 +95,19 @@ def test_what_is_saved_runs_in_transformers(ours, saved, prompt):
         assert "lm_head.weight" not in file.keys()  # noqa: SIM118
 
 
-def test_the_tokenizer_is_theirs(folder, saved):
+def test_the_tokenizer_is_theirs(folder, tokenizer, saved, prompt):
     """Their reader of GGUF files, and what they load from our files; digits behind one space."""
     from_gguf = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=FILE)
-    again, ours = (
-        transformers.AutoTokenizer.from_pretrained(saved),
-        minift.load_tokenizer("smollm2"),
-    )
+    again = transformers.AutoTokenizer.from_pretrained(saved)
+    assert type(tokenizer).__name__ == "BPETokenizer"
     lines = [QUESTION, "I'm 1,234 years old.\n\n  naïve 🎉", "<|im_start|>user\nHi<|im_end|>\n"]
     for line in lines:
         wanted = from_gguf(line)["input_ids"]
-        assert ours.encode(line) == wanted == again(line)["input_ids"]
-        assert ours.decode(wanted) == from_gguf.decode(wanted) == line
+        assert tokenizer.encode(line) == wanted == again(line)["input_ids"]
+        assert tokenizer.decode(wanted) == from_gguf.decode(wanted) == line
     options = {"tokenize": False, "add_generation_prompt": True}
     template = from_gguf.apply_chat_template(TURNS, **options)
-    assert again.apply_chat_template(TURNS, **options) == template
+    assert again.apply_chat_template(TURNS, **options) == template == tokenizer.decode(prompt[0])
     assert "named SmolLM" in template and QUESTION in template
     assert (again.eos_token, again.pad_token, again.model_max_length) == (
         "<|im_end|>", "<|im_end|>", 8192,

@@ -1,4 +1,4 @@
-"""What 1-transformer/01_attention defines for teaching equals the library, on ragged shapes.
+"""What 1-transformer/04_attention defines for teaching equals the library, on ragged shapes.
 
 The definitions are taken from the notebook's source as they stand there. Each is broken here once,
 in the ways that the lesson warns of, to see that the comparison would notice.
@@ -15,7 +15,7 @@ from minift.layers import attention as library
 from minift.layers.mask import causal_mask, padding_mask
 from minift.models.bert import BertAttention, BertConfig
 
-LESSON = SOURCES / "1-transformer" / "01_attention.py"
+LESSON = SOURCES / "1-transformer" / "04_attention.py"
 # (B, H, M, N, D): one query, more keys than queries, a size of 1 in every place, odd sizes
 SHAPES = [(1, 1, 1, 1, 1), (2, 1, 3, 3, 4), (1, 3, 1, 7, 5), (3, 2, 4, 9, 6), (2, 4, 33, 33, 16)]
 # Two orders of summation differ by at most 1e-6 here, in outputs up to 3 and gradients up to 5.

@@ -71,7 +71,7 @@ def test_a_row_has_title_what_it_is_about_and_minutes():
         "come next; the smallest one counts pairs of words. | 20 min |"
     )
     assert lines[3] == (
-        "| [1-transformer/01 Attention](notebooks/1-transformer/01_attention.ipynb) | "
+        "| [1-transformer/01 Attention](notebooks/1-transformer/04_attention.ipynb) | "
         "from one dot product to a layer of a real model | 90 min |"
     )
     for line in lines[2:]:

@@ -11,7 +11,7 @@ from transformers import Trainer, get_linear_schedule_with_warmup
 from minift.errors import InputError
 from minift.training import TrainConfig, train
 from minift.training.loop import Evaluation, Step
-from minift.training.optim import adamw, decay_groups, linear_schedule
+from minift.training.optim import adamw, decay_groups, linear_schedule, noam_schedule
 
 
 class Output:
@@ -244,3 +244,18 @@ def test_a_loss_that_is_not_finite_stops_the_run():
         train(model, lambda e: batches, TrainConfig(), observe=poison)
     with pytest.raises(InputError, match="there is none"):
         train(Classifier(), lambda e: [], TrainConfig())
+
+
+@pytest.mark.parametrize(("width", "warmup"), [(512, 4000), (16, 3), (64, 1)])
+def test_noam_schedule_is_the_paper_s_formula(width, warmup):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2.0)
+    schedule, found = noam_schedule(optimizer, d_model=width, warmup_steps=warmup), []
+    for _ in range(3 * warmup + 5):
+        found.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    for step, rate in enumerate(found, start=1):
+        rising, falling = step / warmup / warmup**0.5, 1 / step**0.5
+        right = 2.0 * (rising if step < warmup else falling) / width**0.5
+        assert rate == pytest.approx(right, rel=1e-12)
+    assert found.index(max(found)) == warmup - 1

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from minift.course.edition.release import without_answers
-from minift.course.lessons.notebooks import FOLDER, notebook_of, source_of
+from minift.course.lessons.notebooks import FOLDER, all_sources, notebook_of, source_of
 from minift.course.registry import find
 from minift.errors import InputError
 from minift.files import check_new_folder, new_folder, write_text
@@ -67,15 +67,13 @@ def export(
 
 
 def assignment_name(path: Path) -> str:
-    """``notebooks/1-transformer/01_attention.ipynb`` is the assignment 1-transformer-01_attention:
+    """``notebooks/1-transformer/04_attention.ipynb`` is the assignment 1-transformer-04_attention:
     nbgrader has no folders of assignments."""
     return "-".join(path.relative_to(FOLDER).with_suffix("").parts)
 
 
 def _stored() -> list[Path]:
     """All notebooks of the course."""
-    from minift.course.lessons.notebooks import all_sources
-
     return [notebook_of(source) for source in all_sources()]
 
 

@@ -73,6 +73,7 @@ def recorded(
     title: str,
     hints: tuple[str, ...],
     apply: Callable[..., Any] = call,
+    in_library: tuple[str, ...] = (),
 ) -> Exercise:
     """The exercise whose properties were recorded beside the Python file ``file``.
 
@@ -94,7 +95,7 @@ def recorded(
             f"exercise {name}: {path.name} or {path.stem}.safetensors is damaged; "
             "get the edition again"
         ) from None
-    return Exercise(name, title, properties, hints, apply)
+    return Exercise(name, title, properties, hints, apply, in_library=in_library)
 
 
 def _tensors(path: Path, digest: str | None) -> dict[str, Tensor]:

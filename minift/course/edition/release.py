@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from minift.course.edition.recording import record
-from minift.course.edition.stripped import stripped
+from minift.course.edition.stripped import starter, stripped
 from minift.course.exercise import Exercise
 from minift.course.plan import checks
 from minift.course.registry import FOLDER, find, names
@@ -25,6 +25,7 @@ from minift.files import check_new_folder, new_folder
 
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("minift", "kernels")
+STARTER = "answers.py"
 AS_THEY_ARE = ("requirements.txt", "LICENSE")
 SUFFIXES = {".py", ".typed", ".json", ".txt", ".md", ".css", ".js", ".html", ".svg", ".png"}
 
@@ -68,7 +69,8 @@ def release(
             _write_exercise(exercise, fresh, hints)
             say(f"{exercise.name}: recorded")
         notebooks, left_out = _write_notebooks(fresh, set(wanted), hints)
-        _write_surroundings(fresh, exercises, notebooks, hints)
+        apart = _write_starter(fresh, exercises, notebooks)
+        _write_surroundings(fresh, exercises, [*notebooks, *apart], hints)
         written = sorted(path for path in fresh.rglob("*") if path.is_file())
         size = sum(path.stat().st_size for path in written)
     counts = {"files": len(written), "bytes": size}
@@ -111,11 +113,15 @@ def _copy_packages(fresh: Path) -> None:
 
 
 def _write_exercise(exercise: Exercise, fresh: Path, hints: bool) -> None:
-    source = FOLDER.joinpath(*exercise.name.split(".")).with_suffix(".py")
+    source = _source_of(exercise)
     target = fresh / source.relative_to(ROOT)
     _write(target, stripped(exercise, source, hints).encode())
     for suffix, content in record(exercise).items():
         _write(target.with_suffix(suffix), content)
+
+
+def _source_of(exercise: Exercise) -> Path:
+    return FOLDER.joinpath(*exercise.name.split(".")).with_suffix(".py")
 
 
 def _write_notebooks(fresh: Path, wanted: set[str], hints: bool) -> tuple[list[str], list[str]]:
@@ -134,6 +140,24 @@ def _write_notebooks(fresh: Path, wanted: set[str], hints: bool) -> tuple[list[s
         _write(fresh / place, f"{text}\n".encode())
         written.append(place.as_posix())
     return written, left_out
+
+
+def _write_starter(fresh: Path, exercises: list[Exercise], notebooks: list[str]) -> list[str]:
+    """A Python file with the stubs of the exercises that no notebook here asks for."""
+    asked = {name for place in notebooks for name in checks(fresh / place)}
+    rest = [exercise for exercise in exercises if exercise.name not in asked]
+    if not rest:
+        return []
+    imports: dict[str, None] = {}
+    stubs = []
+    for exercise in rest:
+        needed, text = starter(exercise, _source_of(exercise))
+        imports.update(dict.fromkeys(needed))
+        stubs.append(f"# {exercise.name}: {exercise.title}\n\n\n{text}")
+    head = '"""Your answers. Check them with: python -m minift course check answers.py"""'
+    parts = ["\n".join([head, "", *imports]), *stubs]
+    _write(fresh / STARTER, ("\n\n\n".join(parts) + "\n").encode())
+    return [STARTER]
 
 
 def without_answers(notebook: dict[str, Any], hints: bool = True) -> dict[str, Any]:
@@ -170,12 +194,12 @@ def _project(text: str) -> str:
     return found.replace(data, f'{data}, "*.json", "*.safetensors"').rstrip() + "\n"
 
 
-def _readme(exercises: list[Exercise], notebooks: list[str], hints: bool) -> str:
-    first = notebooks[0] if notebooks else "notebooks"
-    listed = "\n".join(f"- [{n.removeprefix('notebooks/')}]({n})" for n in notebooks)
+def _readme(exercises: list[Exercise], places: list[str], hints: bool) -> str:
+    listed = "\n".join(f"- [{n.removeprefix('notebooks/')}]({n})" for n in places)
     table = "\n".join(f"| `{e.name}` | {e.title} |" for e in exercises)
     hint = ' `hint("…")` prints hints, one at a time.' if hints else ""
-    return README.format(first=first, notebooks=listed, table=table, hint=hint)
+    start = f"jupyter lab {places[0]}"
+    return README.format(start=start, first=places[0], listed=listed, table=table, hint=hint)
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -200,16 +224,16 @@ pip install -r requirements.txt
 ## Open
 
 ```
-jupyter lab {first}
+{start}
 ```
 
-{notebooks}
+{listed}
 
 ## Check
 
-Each exercise has a stub, a function to fill in, and below it a cell that checks it. The check says
-"not attempted", "right", or "wrong", with the property that does not hold, an input on which it
-does not, and the likely mistake.{hint}
+Each exercise has a stub, a function to fill in, and in a notebook a cell below that checks it. The
+check says "not attempted", "right", or "wrong", with the property that does not hold, an input on
+which it does not, and the likely mistake.{hint}
 
 In a terminal, for all exercises of a notebook or a Python file:
 
@@ -219,8 +243,8 @@ python -m minift course check {first}
 
 ## Hand in
 
-Save the notebook and hand in the `.ipynb` file. Keep the names and the arguments of the functions:
-an exercise is found by its function's name. A Python file with the functions will do as well.
+Save the file that you worked in and hand it in: a notebook, or a Python file with the functions.
+Keep their names and arguments: an exercise is found by its function's name.
 
 ## Exercises
 

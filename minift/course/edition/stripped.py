@@ -14,7 +14,7 @@ from pathlib import Path
 from minift.course.exercise import Exercise
 from minift.errors import InputError
 
-KEPT_ARGUMENTS = ("hints", "apply")
+KEPT_ARGUMENTS = ("hints", "apply", "in_library")
 EXERCISES = "minift.course.exercises"
 
 
@@ -52,6 +52,23 @@ def stripped(exercise: Exercise, file: Path, hints: bool = True) -> str:
         f"\n{_segment(lines, stub)}",
     ]
     return "\n".join(parts) + "\n"
+
+
+def starter(exercise: Exercise, file: Path) -> tuple[list[str], str]:
+    """What a learner's own file needs for an exercise: the imports, and the stub's source.
+
+    Raises:
+        InputError: as ``stripped``.
+    """
+    text = file.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    stub = _stub(exercise, tree)
+    stub_only = exercise.stub_source().strip()
+    needed = _closure(exercise, tree, [stub])
+    imports = list(_imports(tree, needed))  # before the definitions: it cuts the tree's imports
+    lines = text.splitlines()
+    helpers = [_segment(lines, node) for node in _definitions(tree, needed)]
+    return imports, "\n\n\n".join([*helpers, stub_only])
 
 
 def _stub(exercise: Exercise, tree: ast.Module) -> ast.stmt:

@@ -4,6 +4,7 @@ Whatever is in a student's work, the run goes on: what cannot be read or run cos
 its student, the points.
 """
 
+import ast
 import os
 import re
 import resource
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from minift.course.grading.isolation import Limits, die_with_parent, why_not
-from minift.course.grading.sources import Answer, answers
+from minift.course.grading.sources import Answer, answers, broken_cells
 from minift.course.grading.work import MESSAGE, Result, Work, collect, printable
 from minift.course.registry import find, names
 from minift.errors import InputError
@@ -202,7 +203,9 @@ def _grade_one(work: Work, task: Assignment) -> Work:
 def _read(path: Path, functions: set[str], remarks: list[str]) -> dict[str, tuple[Path, Answer]]:
     """The answers in one file; what is wrong with it is added to the remarks."""
     try:
-        return {name: (path, answer) for name, answer in answers(path, functions).items()}
+        found = answers(path, functions)
+        remarks += [f"{path.name}, {line}" for line in broken_cells(path)]
+        return {name: (path, answer) for name, answer in found.items()}
     except InputError as error:
         remarks.append(str(error).replace(str(path), path.name))
         return {}
@@ -211,7 +214,8 @@ def _read(path: Path, functions: set[str], remarks: list[str]) -> dict[str, tupl
 def _nothing_here(work: Work, task: Assignment) -> str:
     """Work without an answer: is it for another assignment?"""
     every = {name.rpartition(".")[2]: name for name in names()}
-    others = {every[f] for path in work.files for f in answers(path, set(every))}
+    found = [(f, a) for path in work.files for f, a in answers(path, set(every)).items()]
+    others = {every[f] for f, answer in found if isinstance(answer.definition, ast.FunctionDef)}
     if others:
         return f"this is work for {', '.join(sorted(others))}, which is not graded here"
     wanted = ", ".join(name.rpartition(".")[2] for name in task.exercises)
@@ -241,8 +245,12 @@ def _result(name: str, worth: float, path: Path, answer: Answer, task: Assignmen
 
 def _judge(name: str, answer: Answer, task: Assignment) -> tuple[str, str, str, tuple[str, ...]]:
     """State, message, likely mistake and the properties that hold."""
+    from minift.course.attempt import is_stub
+    from minift.course.checking import Outcome
     from minift.course.grading.remote import NoSession, SessionEnded
 
+    if is_stub(find(name), answer):
+        return "not attempted", str(Outcome(name, "not attempted")), "", ()
     if answer.jit:
         from minift.course.grading.vetting import vetted
 
@@ -275,6 +283,7 @@ def _examined(name: str, answer: Answer, task: Assignment) -> tuple[str, str, st
             if again.state != "right":
                 said = f"{name}: wrong\n  right on the inputs of the course, not on others\n"
                 return "wrong", f"{said}{again}", "right on known inputs only", ()
-    mistake = outcome.failure.mistake if outcome.failure else ""
+    failure = outcome.failure
+    mistake = (failure.mistake or f"not true: {failure.claim}") if failure else ""
     note = NO_LIBRARY if outcome.state == "wrong" and _OURS.search(answer.source) else ""
     return outcome.state, f"{outcome}{note}", mistake, outcome.verified

@@ -179,6 +179,8 @@ class _Learner:
             except BaseException as error:
                 failed = failed or describe(error)
         self.function = namespace.get(function)
+        if self.function is not None and not callable(self.function):
+            return {"loaded": "value"}
         return {"loaded": True} if self.function is not None else failed or {"loaded": False}
 
     def call(self, arguments: list[Any], gradient: bool) -> dict[str, Any]:

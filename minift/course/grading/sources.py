@@ -11,6 +11,7 @@ import json
 import os
 import re
 import stat
+import symtable
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,6 +42,11 @@ class Answer:
     source: str
     definition: ast.stmt
     jit: bool
+
+    @property
+    def source_text(self) -> str:
+        """Its definition alone, for what reads before anything runs."""
+        return ast.unparse(self.definition) + "\n"
 
     @property
     def signature(self) -> Signature | None:
@@ -80,6 +86,24 @@ def answers(path: Path, functions: set[str]) -> dict[str, Answer]:
         return {n: _answer(n, statements, i) for n, i in places.items() if i is not None}
     except RecursionError:
         raise InputError(f"{path}: an expression in it is nested too deeply") from None
+
+
+def broken_cells(path: Path) -> list[str]:
+    """The code cells of a notebook that are no Python, each in a line; the others are graded."""
+    if path.suffix != ".ipynb":
+        return []
+    found = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for number, text in enumerate(pieces(path), 1):
+            try:
+                _transformed(text)
+            except SyntaxError as error:
+                line = f", line {error.lineno}" if error.lineno else ""
+                found.append(f"code cell {number}{line}: not Python ({error.msg})")
+            except _UNREADABLE:
+                found.append(f"code cell {number}: not Python that can be read")
+    return found
 
 
 def _place(function: str, statements: list[ast.stmt]) -> int | None:
@@ -163,11 +187,9 @@ def _read(path: Path) -> str:
 def _parsed(path: Path, text: str) -> list[ast.stmt]:
     """The statements of a piece; a notebook's magics become calls, a broken cell is left out."""
     if path.suffix == ".ipynb":
-        from IPython.core.inputtransformer2 import TransformerManager
-
         try:
-            return ast.parse(TransformerManager().transform_cell(text)).body
-        except (SyntaxError, ValueError, LookupError, RuntimeError, TokenError, MemoryError):
+            return _transformed(text)
+        except (SyntaxError, *_UNREADABLE):
             return []
     try:
         return ast.parse(text).body
@@ -177,6 +199,16 @@ def _parsed(path: Path, text: str) -> list[ast.stmt]:
     except (ValueError, RecursionError, MemoryError) as error:
         why = str(error) or "nested too deeply"
         raise InputError(f"{path}: not Python that can be read ({why})") from None
+
+
+_UNREADABLE = (ValueError, LookupError, RuntimeError, TokenError, MemoryError)
+
+
+def _transformed(text: str) -> list[ast.stmt]:
+    """The statements of a cell, its magics made into calls."""
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    return ast.parse(TransformerManager().transform_cell(text)).body
 
 
 # ---- what a function needs
@@ -206,9 +238,25 @@ def _defines(statement: ast.stmt, function: str) -> bool:
 
 
 def _used(statement: ast.stmt) -> Iterator[str]:
-    for node in ast.walk(statement):
-        if isinstance(node, ast.Name):
-            yield node.id
+    """Names of the module that a statement mentions; a function's own variables are none."""
+    if any(isinstance(node, (*_DEFINITIONS, ast.Lambda)) for node in ast.walk(statement)):
+        try:
+            table = symtable.symtable(ast.unparse(statement), "answer", "exec")
+        except (SyntaxError, ValueError):  # it will not run either
+            return
+        yield from _from_outside(table)
+    else:
+        yield from (node.id for node in ast.walk(statement) if isinstance(node, ast.Name))
+
+
+def _from_outside(table: symtable.SymbolTable) -> Iterator[str]:
+    """Of a scope and those inside it: the names that it does not have itself."""
+    inside = table.get_type() == "function"
+    for symbol in table.get_symbols():
+        if symbol.is_global() or (not inside and symbol.is_referenced()):
+            yield symbol.get_name()
+    for child in table.get_children():
+        yield from _from_outside(child)
 
 
 _IMPORTS = (ast.Import, ast.ImportFrom)

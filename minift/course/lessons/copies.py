@@ -67,11 +67,14 @@ def library() -> dict[str, str]:
 
 
 @cache
-def _originals() -> tuple[dict[str, str], dict[str, str]]:
+def _originals() -> tuple[dict[str, list[tuple[str, Definition]]], dict[str, str]]:
     """The library by a definition's name, and large ones by shape."""
-    nodes = list(reversed(list(_library())))  # of several, the first is named
-    by_name = {node.name: place for place, node in nodes}
-    return by_name, {shape(node): place for place, node in nodes if _large(node)}
+    nodes = list(_library())
+    by_name: dict[str, list[tuple[str, Definition]]] = {}
+    for place, node in nodes:
+        by_name.setdefault(node.name, []).append((place, node))
+    # of several, the first is named
+    return by_name, {shape(node): place for place, node in reversed(nodes) if _large(node)}
 
 
 def _library() -> Iterator[tuple[str, Definition]]:
@@ -86,7 +89,22 @@ def _library() -> Iterator[tuple[str, Definition]]:
 
 def _original(node: Definition) -> str | None:
     by_name, by_shape = _originals()
-    return by_name.get(node.name) or by_shape.get(shape(node))
+    alike = (place for place, other in by_name.get(node.name, ()) if _alike(node, other))
+    return next(alike, None) or by_shape.get(shape(node))
+
+
+def _alike(mine: Definition, other: Definition) -> bool:
+    """Of one name: most of their parameters, or a method, are called the same, too."""
+    a, b = _parts(mine), _parts(other)
+    return type(mine) is type(other) and 2 * len(a & b) >= min(len(a), len(b))
+
+
+def _parts(node: Definition) -> set[str]:
+    """A function's parameters, a class's methods."""
+    if isinstance(node, ast.FunctionDef):
+        return {arg.arg for arg in ast.walk(node.args) if isinstance(arg, ast.arg)}
+    methods = (part for part in node.body if isinstance(part, ast.FunctionDef))
+    return {part.name for part in methods} - {"__init__"} or {"(no method)"}
 
 
 def shape(node: Definition) -> str:

@@ -40,7 +40,16 @@ _METADATA = {
 
 
 def all_sources() -> list[Path]:
-    """The sources of all notebooks, in the order of the course."""
+    """The sources of all notebooks, in the order of the course.
+
+    Raises:
+        InputError: there are none, as in the students' edition or an installed package.
+    """
+    if not SOURCES.is_dir():
+        raise InputError(
+            f"notebooks: no {SOURCES.parent.name}/{SOURCES.name} here; right would be a checkout "
+            "of the project, which a students' edition is not"
+        )
     return sorted(SOURCES.rglob("*.py"), key=lambda path: path.relative_to(SOURCES).parts)
 
 

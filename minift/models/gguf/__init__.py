@@ -1,7 +1,8 @@
 """GGUF files, llama.cpp's format: an ordinary checkpoint and a tokenizer out of one file.
 
 ``reader`` opens the file, ``dequantize`` turns its blocks into numbers, ``config``, ``weights`` and
-``tokenizer`` say the same things as Hugging Face's files do.
+``tokenizer`` say the same things as Hugging Face's files do. Hugging Face's counterpart:
+``from_pretrained(folder, gguf_file=…)``.
 """
 
 from pathlib import Path

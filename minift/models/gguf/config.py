@@ -37,6 +37,7 @@ def config_of(file: GGUF) -> dict[str, Any]:
         InputError: an architecture or an option of it that is not supported; an entry that is
             missing or of another type.
     """
+    _check_whole(file)
     entries = _Entries(file)
     config: dict[str, Any] = {"model_type": entries.architecture}
     config["architectures"] = [CLASSES[entries.architecture]]
@@ -63,7 +64,7 @@ class _Entries:
 
     def __init__(self, file: GGUF) -> None:
         self.file = file
-        self.architecture = str(file.metadata.get("general.architecture"))
+        self.architecture = f"{file.metadata.get('general.architecture')!s:.80}"
         if self.architecture not in CLASSES:
             error = one_of("general.architecture", self.architecture, list(CLASSES))
             raise InputError(f"{file.path}: {error}")
@@ -78,13 +79,15 @@ class _Entries:
         """An entry's value, of the type ``kind``; it has to be there if there is no default."""
         value = self.left.pop(key, default)
         if type(value) is not kind:
-            given = "missing" if value is None else f"{value!r}"
+            given = "missing" if value is None else f"{value!r:.80}"
             raise self.error(key, f"is {given}", f"of type {kind.__name__}")
         return value
 
     def error(self, key: str, given: str, right: str) -> InputError:
         """An error about one entry."""
-        return InputError(f"{self.file.path}: {self.architecture}.{key} {given}; right: {right}")
+        return InputError(
+            f"{self.file.path}: {self.architecture}.{key:.80} {given}; right: {right}"
+        )
 
     def finish(self) -> None:
         """Raises InputError if an entry is left that nobody asked for."""
@@ -92,7 +95,14 @@ class _Entries:
             if self.left.get(key) == 0:
                 del self.left[key]
         for key, value in self.left.items():
-            raise self.error(key, f"is {value!r}", "a model without this option, it is unknown")
+            raise self.error(key, f"is {value!r:.80}", "a model without this option, it is unknown")
+
+
+def _check_whole(file: GGUF) -> None:
+    parts = file.metadata.get("split.count", 1)
+    if isinstance(parts, int) and parts > 1:
+        right = "one file, by `llama-gguf-split --merge`"
+        raise InputError(f"{file.path}: is one of the {parts} parts of a model; right: {right}")
 
 
 def _check_layers(entries: _Entries, said: int) -> None:
@@ -137,7 +147,7 @@ def _special_tokens(file: GGUF, vocab_size: int) -> dict[str, int]:
         if value is None:
             continue
         if type(value) is not int or not 0 <= value < vocab_size:
-            raise InputError(f"{file.path}: {key} is {value!r}; right: 0…{vocab_size - 1}")
+            raise InputError(f"{file.path}: {key} is {value!r:.80}; right: 0…{vocab_size - 1}")
         ids[ours] = value
     return ids
 

@@ -68,8 +68,8 @@ class GGUF:
     def tensor(self, name: str) -> Tensor:
         """A tensor, dequantised to float32, in memory of its own."""
         info = self.tensors[name]
-        raw = np.frombuffer(self.data, np.uint8, info.size, info.start)
-        return dequantize(_read_only(raw), info.kind).view(info.shape)
+        raw = torch.frombuffer(self.data, dtype=torch.uint8, count=info.size, offset=info.start)
+        return dequantize(raw, info.kind).view(info.shape)
 
 
 def read_gguf(path: str | os.PathLike[str]) -> GGUF:
@@ -83,8 +83,9 @@ def read_gguf(path: str | os.PathLike[str]) -> GGUF:
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            # an empty file cannot be mapped; nor can a folder or a pipe be
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else None
+            # an empty file cannot be mapped. Copies are made of pages that are written to: none
+            # is, but PyTorch warns of memory that it must not write to.
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) if size else None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     if data is None:
@@ -108,7 +109,7 @@ def _read(path: Path, data: mmap.mmap) -> GGUF:
     for _ in range(entry_count):
         cursor.where = f"entry {len(metadata) + 1} of {entry_count}"
         key = cursor.string()
-        cursor.where = f"metadata {key!r}"
+        cursor.where = f"metadata {key!r:.80}"
         if key in metadata:
             raise _Malformed(f"{cursor.where} is there twice; right: once")
         metadata[key] = cursor.value(cursor.number("<I"))
@@ -139,7 +140,7 @@ def _tensors(cursor: "_Cursor", count: int, metadata: dict[str, Value]) -> dict[
     for _ in range(count):
         cursor.where = f"tensor {len(rows) + 1} of {count}"
         name = cursor.string()
-        cursor.where = f"tensor {name!r}"
+        cursor.where = f"tensor {name!r:.80}"
         if name in rows:
             raise _Malformed(f"{cursor.where} is there twice; right: once")
         rows[name] = _row(cursor, alignment)
@@ -152,7 +153,7 @@ def _tensors(cursor: "_Cursor", count: int, metadata: dict[str, Value]) -> dict[
 def _alignment(metadata: dict[str, Value]) -> int:
     value = metadata.get("general.alignment", 32)
     if type(value) is not int or value < 1 or value & value - 1:
-        raise _Malformed(f"general.alignment is {value!r}; right: a power of two")
+        raise _Malformed(f"general.alignment is {value!r:.80}; right: a power of two")
     return value
 
 
@@ -188,11 +189,11 @@ def _check_places(tensors: dict[str, TensorInfo], size: int) -> None:
     end, before = 0, ""
     for name, info in sorted(tensors.items(), key=lambda item: item[1].start):
         if info.start < end:
-            raise _Malformed(f"tensors {before!r} and {name!r} overlap; right: apart")
+            raise _Malformed(f"tensors {before!r:.80} and {name!r:.80} overlap; right: apart")
         end, before = info.start + info.size, name
         if end > size:
             raise _Malformed(
-                f"tensor {name!r} ends at byte {end} and the file at {size}; "
+                f"tensor {name!r:.80} ends at byte {end} and the file at {size}; "
                 "right: a whole file, download it again"
             )
 
@@ -269,8 +270,3 @@ class _Cursor:
         if kind == BOOL and np.frombuffer(self.data, np.uint8, count, start).max(initial=0) > 1:
             raise _Malformed(f"{self.where} is a truth value other than 0 and 1")
         return np.frombuffer(self.data, dtype, count, start)
-
-
-def _read_only(array: np.ndarray) -> Tensor:
-    """A tensor over memory that must not be written to, without PyTorch's warning about it."""
-    return torch.from_dlpack(array)

@@ -118,7 +118,8 @@ def _get(file: GGUF, key: str) -> "Value | None":
 def _one_of(file: GGUF, key: str, known: tuple[str, ...]) -> str:
     value = _get(file, key)
     if not isinstance(value, str) or value not in known:
-        raise InputError(f"{file.path}: {one_of(f'tokenizer.ggml.{key}', value, known)}")
+        given = value[:80] if isinstance(value, str) else value
+        raise InputError(f"{file.path}: {one_of(f'tokenizer.ggml.{key}', given, known)}")
     return value
 
 
@@ -134,7 +135,7 @@ def _token_id(file: GGUF, key: str, tokens: list[str]) -> int | None:
     if value is None:
         return None
     if type(value) is not int or not 0 <= value < len(tokens):
-        raise _error(file, f"{key}_token_id", f"is {value!r}", f"0…{len(tokens) - 1}")
+        raise _error(file, f"{key}_token_id", f"is {value!r:.80}", f"0…{len(tokens) - 1}")
     return value
 
 
@@ -142,7 +143,7 @@ def _merges(file: GGUF) -> list[list[str]]:
     merges = [merge.split(" ") for merge in _strings(file, "merges")]
     for merge in merges:
         if len(merge) != 2:
-            given = f"has {' '.join(merge)!r}"
+            given = f"has {' '.join(merge)!r:.80}"
             raise _error(file, "merges", given, "two tokens with one space between")
     return merges
 

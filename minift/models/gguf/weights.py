@@ -56,7 +56,7 @@ def _hf_name(file: GGUF, name: str) -> str:
     known = (OUTSIDE if match[1] is None else IN_LAYER) if match else {}
     if match is None or match[2] not in known:
         names = ", ".join([*OUTSIDE, *(f"blk.N.{part}" for part in IN_LAYER)])
-        raise InputError(f"{file.path}: tensor {name!r} is not known; right: {names}")
+        raise InputError(f"{file.path}: tensor {name!r:.80} is not known; right: {names}")
     layer = "" if match[1] is None else f"model.layers.{match[1]}."
     return f"{layer}{known[match[2]]}.{match[3]}"
 

@@ -1,8 +1,9 @@
 # %% [markdown]
 # # The first kernel: from ten numbers to an optimiser
 #
-# In [attention](../1-transformer/01_attention.ipynb), PyTorch did the arithmetic. Underneath it,
-# a GPU runs small programs called **kernels**, and in them it is decided whether a model is fast.
+# From [attention](../1-transformer/04_attention.ipynb) to [the clinic](../1-transformer/13_clinic.ipynb),
+# PyTorch did the arithmetic. Underneath it, a GPU runs small programs called **kernels**, and in
+# them it is decided whether a model is fast.
 # In [Start here](../00_start_here.ipynb) you saw one that doubles numbers. Here you write three:
 # vector addition, a gate of Llama's, and AdamW, the optimiser that trains most language models.
 # They are written in Triton, which looks like Python.

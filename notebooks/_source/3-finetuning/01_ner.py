@@ -2,7 +2,7 @@
 # # Fine-tuning: finding personal data in text
 #
 # A pretrained encoder turns every piece of a text into a vector that depends on the whole sentence:
-# that is what [attention](../1-transformer/01_attention.ipynb) is for. The encoder here is MiniLM,
+# that is what [attention](../1-transformer/04_attention.ipynb) is for. The encoder here is MiniLM,
 # six layers deep, with 384 numbers for each piece. It was trained to compare sentences and has
 # never been asked about names or card numbers. Now it will be. Half a minute of training on one CPU
 # core is enough. (On a GPU its attention would run on the kernels that were

@@ -27,6 +27,7 @@ def cached() -> Iterator[Inputs]:
 exercise = Exercise(
     "attention.causal_mask",
     "The causal mask, with cached keys",
+    in_library=("minift.layers.mask.causal_mask",),
     properties=(
         Equals(
             "each query sees itself and what came before it",

@@ -30,6 +30,7 @@ equals = Equals(
 exercise = Exercise(
     "attention.scores",
     "Scaled dot-product scores",
+    in_library=("kernels.reference.attention_scores",),
     properties=(
         equals,
         keeps_dtype(equals, torch.float64, torch.float16, torch.bfloat16),

@@ -29,6 +29,7 @@ equals = Equals(
 exercise = Exercise(
     "attention.split_heads",
     "Splitting into heads",
+    in_library=("minift.layers.attention.split_heads",),
     properties=(
         equals,
         keeps_dtype(equals, torch.float64, torch.float16, torch.bfloat16),

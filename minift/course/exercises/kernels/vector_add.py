@@ -43,6 +43,11 @@ exercise = Exercise(
     "kernels.vector_add",
     "The first kernel: adding two vectors",
     apply=add,
+    in_library=(
+        "kernels.ladder.vector_add.masked_block",
+        "kernels.ladder.vector_add.full_or_tail",
+        "kernels.ladder.vector_add.grid_stride",
+    ),
     properties=(
         Part("adds full blocks", whole, "Program p handles the p-th block of BLOCK elements.", 0),
         Part("adds when BLOCK does not divide n", ragged, "Mask the lanes with no element.", 0),

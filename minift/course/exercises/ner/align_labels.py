@@ -36,6 +36,7 @@ def dropped() -> Iterator[Inputs]:
 exercise = Exercise(
     "ner.align_labels",
     "Labels of words, labels of word pieces",
+    in_library=("minift.tasks.token_classification.align",),
     properties=(
         Equals(
             "labels the first piece of each word, -100 on the rest",

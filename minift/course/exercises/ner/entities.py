@@ -40,6 +40,7 @@ def mixed() -> Iterator[Inputs]:
 exercise = Exercise(
     "ner.entities",
     "From tags to entities",
+    in_library=("minift.data.bio.entities",),
     properties=(
         Equals("finds entities with O around them", single, "B- starts, I- continues, O ends."),
         Equals("separates neighbours", neighbours, "A B- ends the entity before it."),

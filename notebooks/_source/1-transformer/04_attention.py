@@ -1,10 +1,11 @@
 # %% [markdown]
 # # Attention: from one dot product to a layer of a real model
 #
-# In [Start here](../00_start_here.ipynb) a table of counts wrote text by looking back one word. It
-# could not know whether a cat had been mentioned. A transformer looks at all the words, and decides
-# for each of them how much it matters. That decision is called attention. Here you build it, one
-# step at a time, until it runs inside a real model and gives the same numbers as Hugging Face's.
+# [Embeddings and positions](03_embeddings_and_positions.ipynb) made a vector of each token that says
+# what it is and where it stands. None of them knows of the others yet: "it" does not know whether a
+# cat had been mentioned. A transformer looks at all the words, and decides for each of them how much
+# it matters. That decision is called attention. Here you build it, one step at a time, until it runs
+# inside a real model and gives the same numbers as Hugging Face's.
 
 # %% [markdown]
 # **After this notebook you will be able to**
@@ -471,7 +472,7 @@ check("attention.split_heads", split_heads)
 # text, the original: *cross*-attention, with k and v from there.
 
 
-# %%
+# %% tags=["simplifies:minift.layers.multi_head.MultiHeadAttention"]
 class MultiHeadAttention(nn.Module):
     """x (B, T, C) → (B, T, C): W_o · [head 1, …, head H], each with its own slice of q, k, v."""
 
@@ -749,6 +750,6 @@ for name, mask in (("with", pair["attention_mask"]), ("without", None)):
 #   move when one token changes.
 #
 # **Next:** put your own functions into `eager_attention` and `MultiHeadAttention`, and run section
-# 8 again: it should still say True. Then go on to
-# [the first kernel](../2-kernels/01_first_kernel.ipynb), or see attention at work in
+# 8 again: it should still say True. Then go on to [the block and GPT-2](05_block_and_gpt2.ipynb),
+# where attention gets what it needs around it, or see it at work in
 # [finding names](../3-finetuning/01_ner.ipynb).

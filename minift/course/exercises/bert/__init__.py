@@ -1,0 +1,1 @@
+"""BERT: pairs, masked words, sentence vectors."""

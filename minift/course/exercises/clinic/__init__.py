@@ -1,0 +1,1 @@
+"""The clinic: finding what is wrong with a model."""

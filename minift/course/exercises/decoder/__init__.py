@@ -1,0 +1,1 @@
+"""The modern decoder, piece by piece."""

@@ -1,0 +1,1 @@
+"""Writing text: what to draw from, beams, the loop and its cost."""

@@ -1,0 +1,1 @@
+"""Looking inside a model: where numbers come from, and when they are settled."""
