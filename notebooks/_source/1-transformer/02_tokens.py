@@ -183,7 +183,7 @@ print("the last: ", [left + right for left, right in theirs[-6:]])
 
 # %%
 text = "\n".join(speeches)
-sizes = [257, 300, 400, 600, 1000, 2000, 4000]
+sizes = [257, 400, 600, 1000, 2000, 4000]
 biggest = train_bpe(speeches, sizes[-1])
 lengths = []
 for size in sizes:
@@ -199,10 +199,11 @@ ax.set(xlabel="tokens in the list", ylabel="bytes per token", title="Longer list
 print(describe(fig))
 
 # %% [markdown]
-# *Figure 2. With 4,000 tokens instead of 257 the same text needs a third of the tokens.*
+# *Figure 2. With 4,000 tokens instead of 257 the same text needs a quarter of the tokens.*
 #
-# The curve flattens: doubling the list gains less each time. And each token has a row in the
-# model's first and last table. GPT-2 settled for 50,257, SmolLM2 for 49,152, newer models go up to
+# On this axis each step to the right doubles the list, and gains about as much as the one before: to
+# gain it again, the list has to be twice as long again. And each token has a row in the model's first
+# and last table. GPT-2 settled for 50,257, SmolLM2 for 49,152, newer models go up to
 # 250,000.
 #
 # ## 4. From text to tokens
@@ -350,7 +351,7 @@ ax.legend()
 print(describe(fig))
 
 # %% [markdown]
-# *Figure 4. The same sentence costs up to ten times as many tokens in a language that the list was
+# *Figure 4. The same sentence costs more than ten times as many tokens in a language that the list was
 # not made for.*
 #
 # Both lists were learnt from English text. For Hindi or Thai hardly any merges are left, so that
