@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from clinic import SIZES, Case, with_attention, with_forward, with_weight, without_bias
 
 from minift.layers import experts
-from minift.layers.rotary import Rope
+from minift.layers.rotary import Rope, rotate
 from minift.models import decoder
 
 LLAMA = {
@@ -28,15 +28,15 @@ SIZES |= {
 
 
 def rotate_neighbours(x, rotation):
-    cos, sin = rotation
-    first, second = x[..., 0::2], x[..., 1::2]
-    return torch.stack([first * cos - second * sin, second * cos + first * sin], -1).flatten(-2)
+    """Features 2j and 2j + 1 as a pair, where Llama has j and j + D/2."""
+    halves = torch.cat([x[..., 0::2], x[..., 1::2]], dim=-1)
+    first, second = rotate(halves, rotation).chunk(2, dim=-1)
+    return torch.stack([first, second], dim=-1).flatten(-2)
 
 
 def rotate_backwards(x, rotation):
     cos, sin = rotation
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos + second * sin, second * cos - first * sin], dim=-1)
+    return rotate(x, (cos, -sin))
 
 
 def tiled(x, heads):
@@ -55,10 +55,7 @@ def rotate_queries_only():
 
     def wrong(x, rotation):
         calls.append(x)
-        cos, sin = rotation
-        first, second = x.chunk(2, dim=-1)
-        turned = torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
-        return turned if len(calls) % 2 else x
+        return rotate(x, rotation) if len(calls) % 2 else x
 
     return wrong
 
@@ -96,8 +93,8 @@ def shares_as_they_are(logits, k):
     return logits.softmax(dim=-1).topk(k, dim=-1)
 
 
-def parallel(layer, x, rotation, padding, cache, record):
-    y = layer.attention(layer.norm_1(x), rotation, padding, cache, record)
+def parallel(layer, x, run):
+    y = layer.attention(layer.norm_1(x), run)
     return x + y + layer.feed_forward(layer.norm_2(x))
 
 
