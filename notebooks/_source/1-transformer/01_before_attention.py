@@ -18,6 +18,8 @@
 # first run downloads speeches of US presidents (5 MB).*
 
 # %%
+from collections.abc import Iterator
+
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
@@ -52,17 +54,19 @@ print(f"{len(read):,} words read, {len(asked):,} to be asked about")
 
 
 # %%
-def stretches(words: list[str], n: int) -> list[int]:
+def stretches(words: list[str], n: int) -> Iterator[int]:
     """Every stretch of n words, as one number each (its hash: equal for equal stretches)."""
-    return [hash(stretch) for stretch in zip(*(words[i:] for i in range(n)), strict=False)]
+    return map(hash, zip(*(words[i:] for i in range(n)), strict=False))
 
 
 # %%
-shares = []
-for n in range(1, 7):
-    known = set(stretches(read, n))
-    new = stretches(asked, n)
-    shares.append(sum(stretch in known for stretch in new) / len(new))
+def share_known(n: int) -> float:
+    """The share of the stretches of n words in the new speeches that the old ones had."""
+    known, new = set(stretches(read, n)), list(stretches(asked, n))
+    return sum(stretch in known for stretch in new) / len(new)
+
+
+shares = [share_known(n) for n in range(1, 7)]
 print([f"{share:.0%}" for share in shares])
 
 # %%
@@ -466,7 +470,7 @@ for name, marker in (("attention", "^"), ("LSTM", "s"), ("CNN", "o")):
 ax.axhline(1 / VALUES, color="C6", linestyle=":", label="guessing")
 ax.set(xlabel="words from the fact to the question", ylabel="answers right", ylim=(0, 1.05))
 ax.set_title("What three models remember")
-ax.legend(loc="center right", bbox_to_anchor=(1, 0.44))
+ax.legend(loc="lower center", ncols=4)
 print(describe(fig))
 
 # %% [markdown]
