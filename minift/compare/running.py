@@ -69,7 +69,9 @@ def _positions(theirs: Any, mask: Tensor) -> dict[str, Any]:
     """
     names = inspect.signature(theirs.forward).parameters
     writes = getattr(theirs, "can_generate", None)
-    if writes is None or not writes() or "position_ids" not in names:
+    if writes is None or "position_ids" not in names:
+        return {}
+    if not writes() and theirs.config.model_type != "gpt2":  # its other classes count the same way
         return {}
     length = mask.shape[1]
     positions = position_ids(padding_mask(mask), length, length)
@@ -147,8 +149,12 @@ def _quantities(output: Any, real: Callable[[Tensor], Tensor]) -> Named:
             found[prefix + (f"layer {i}" if i else "embeddings")] = real(hidden)
     if getattr(output, "pooler_output", None) is not None:
         found["pooled"] = output.pooler_output
-    if getattr(output, "logits", None) is not None:
-        found["logits"] = real(output.logits)
+    logits = getattr(output, "logits", None)
+    logits = getattr(output, "prediction_logits", None) if logits is None else logits  # pretraining
+    if logits is not None:
+        found["logits"] = real(logits)
+    if getattr(output, "seq_relationship_logits", None) is not None:
+        found["pair logits"] = output.seq_relationship_logits
     if getattr(output, "loss", None) is not None:
         found["loss"] = output.loss
     return found
