@@ -15,10 +15,13 @@ from minift.text.bpe_split import Splitter
 from minift.text.byte_level import CHARACTER_OF, to_bytes
 from minift.text.checks import check_text
 from minift.text.tokenizer import Encoding
+from minift.text.unicode_tables import WHITESPACE
 
 # Words repeat: of a long text, one word in thirty has to be merged, the others are remembered.
 CACHE_SIZE = 100_000
 CACHE_LONGEST = 50
+
+_SPACES = CHARACTER_OF[0x20] + "".join(sorted(WHITESPACE)) + "\x0b\x0c\x85"  # in added tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,14 +131,21 @@ class BPETokenizer(BaseTokenizer):
         return ids
 
     def _pieces(self, text: str) -> Iterator[tuple[int, int, Encoding]]:
+        for begin, encoding in self._words_cut(text):
+            if self.config.trim_offsets:
+                places = zip(encoding.tokens, encoding.offsets, strict=True)
+                encoding.offsets[:] = [self._trimmed(token, begin, *span) for token, span in places]
+            yield begin, 1, encoding
+
+    def _words_cut(self, text: str) -> Iterator[tuple[int, Encoding]]:
         for begin, part, token in self._parts(text):
             if token is not None:
-                yield begin, 1, Encoding([token.id], [part], [(0, len(part))], [0])
+                yield begin, Encoding([token.id], [part], [(0, len(part))], [0])
                 continue
             words, added = self._words(part)
             begin -= added
             for word in words:
-                yield begin, 1, self._encoding(word, added)
+                yield begin, self._encoding(word, added)
                 begin += len(word)
                 added = 0
 
@@ -143,8 +153,18 @@ class BPETokenizer(BaseTokenizer):
         """The pieces of a word, of whose characters the first ``added`` are not in the text."""
         ids = self._cut(word)
         tokens = [self._token_of[id_] for id_ in ids]
-        offsets = [(max(start, added), max(end, added)) for start, end in self._spans(word, ids)]
+        offsets = self._spans(word, ids)
+        if added:  # the space that was put before belongs to the first character
+            offsets = [(max(start, added), max(end, added + 1)) for start, end in offsets]
         return Encoding(ids, tokens, offsets, [0] * len(ids))
+
+    def _trimmed(self, token: str, begin: int, start: int, end: int) -> tuple[int, int]:
+        """A token's span without the spaces at its ends; the one that was put before has none."""
+        leading = len(token) - len(token.lstrip(_SPACES))
+        if leading == 1 and self.config.add_prefix_space and begin + start == 0:
+            leading = 0
+        start = min(start + leading, end)
+        return start, max(end - len(token) + len(token.rstrip(_SPACES)), start)
 
     def _spans(self, word: str, ids: list[int]) -> list[tuple[int, int]]:
         """From the pieces' lengths in bytes to their spans in characters; part of one is all."""
