@@ -490,8 +490,9 @@ print("attention: right everywhere:", min(right["attention"]) > 0.9)
 # - **The CNN has an edge.** Among its 5 words it finds what is near; the sixth does not exist for
 #   it. More training would change nothing.
 # - **The LSTM has no edge, but its memory is one vector.** Every new fact has to be written into
-#   the same 32 numbers as the others, and read out of them again by fixed matrices. With more
-#   numbers and many more steps it gets better; it stays hard work.
+#   the same 32 numbers as the others, and read out of them again by fixed matrices. That can be
+#   learnt: with 64 numbers and four times the steps, 99 of 100 answers are right. But the longer
+#   the story, the more of both it takes.
 # - **Attention keeps every word's vector.** It compares the question with all of them and takes
 #   what fits. Nothing has to be squeezed in, nothing fades, and it learnt this in half as many
 #   steps.
