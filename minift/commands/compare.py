@@ -2,14 +2,18 @@
 
 import argparse
 import json
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from minift.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """``compare minilm|FOLDER [--against FOLDER] [--modules] [--json] …``."""
-    parser.add_argument("model", metavar="minilm|FOLDER", help="an asset, or a checkpoint folder")
+    """``compare MODEL [--against FOLDER] [--modules] [--json] …``."""
+    parser.add_argument(
+        "model", metavar="MODEL", help="an asset, a checkpoint folder, or a GGUF file"
+    )
     parser.add_argument(
         "--against",
         metavar="FOLDER",
@@ -70,11 +74,16 @@ def _pretrained(name: str, folder: str) -> Any:
     import transformers
 
     from minift.commands.quiet import quiet_transformers
+    from minift.models.gguf import gguf_file
 
+    options: dict[str, Any] = {"dtype": torch.float32, "local_files_only": True}
+    if file := gguf_file(Path(folder)):
+        if find_spec("gguf") is None:
+            right = "run `python -m pip install gguf accelerate`"
+            raise InputError(f"{file}: transformers reads it with the package gguf; right: {right}")
+        folder, options["gguf_file"] = str(file.parent), file.name
     with quiet_transformers():
-        return getattr(transformers, name).from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True
-        )
+        return getattr(transformers, name).from_pretrained(folder, **options)
 
 
 def random_batch(model: Any, batch: int, length: int, seed: int) -> tuple[Any, Any, dict[str, Any]]:

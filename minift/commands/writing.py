@@ -42,14 +42,14 @@ def load_writer(name_or_path: str) -> tuple[Any, Any]:
     """A language model and its tokenizer; what stdout cannot show will be shown as ``?``.
 
     Raises:
-        InputError: no such model, or one that does not write.
+        InputError: no such model, or one that does not continue texts (encoders, translators).
     """
     import minift
 
     model, tokenizer = minift.load(name_or_path), minift.load_tokenizer(name_or_path)
-    if not hasattr(model, "generate"):
+    if not hasattr(model, "generate") or not hasattr(model, "max_positions"):
         raise InputError(
-            f"model: {name_or_path} is a {type(model).__name__}, which does not write; "
+            f"model: {name_or_path} is a {type(model).__name__}, which continues no text; "
             "right: a causal language model, e.g. a GPT2LMHeadModel"
         )
     if hasattr(sys.stdout, "reconfigure"):

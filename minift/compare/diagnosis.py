@@ -248,7 +248,10 @@ def _forward_place(sites: list[Site], theirs: Trace, alignment: Alignment) -> Pl
     for site in sites:
         if site.forward is not None and site.forward > LIMIT:
             key = (site.name, site.side, site.turn)
+            step = theirs.steps[position[key]]
             before = _step_before(theirs.steps, position[key])
+            if step.attention is not None:  # it belongs to the module that holds the product
+                return Place(site.name.rpartition(".")[0], key, before, "forward")
             return _place(key, before, "forward", alignment)
     return None
 

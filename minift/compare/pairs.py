@@ -37,6 +37,8 @@ class Alignment:
     names: dict[str, str]
     """Our parameters' names → theirs."""
     family: Family
+    is_tied: bool
+    """Whether their head is the token embedding again."""
 
     def turned(self, name: str, value: Tensor) -> Tensor:
         """A tensor like our parameter ``name``, in their layout; the way back is the same."""
@@ -70,7 +72,7 @@ def align(ours: nn.Module, theirs: Any) -> Alignment:
         except KeyError:
             continue
     given = dict(theirs.named_parameters(remove_duplicate=False))
-    alignment = Alignment(ours, pairs, layers, {}, names, family)
+    alignment = Alignment(ours, pairs, layers, {}, names, family, _is_tied(theirs))
     for name in _expected(family, pairs, is_ours):
         other = name if is_ours else family.theirs(name)
         if other in given:
@@ -112,6 +114,13 @@ def _family(model: Any) -> Family | None:
         if any(cls in family.classes.values() for cls in type(model).__mro__):
             return family
     return None
+
+
+def _is_tied(theirs: Any) -> bool:
+    head = theirs.get_output_embeddings() if hasattr(theirs, "get_output_embeddings") else None
+    if head is None:
+        return bool(getattr(theirs.config, "tie_word_embeddings", False))
+    return head.weight is theirs.get_input_embeddings().weight
 
 
 def _leaves(module: nn.Module) -> list[str]:

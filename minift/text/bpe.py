@@ -28,7 +28,8 @@ class BPE:
         self.rules: dict[tuple[int, int], tuple[int, int]] = {}  # pair of ids → (rank, merged id)
         for rank, (left, right) in enumerate(merges):
             try:
-                self.rules[vocab[left], vocab[right]] = rank, vocab[left + right]
+                pair = vocab[left], vocab[right]
+                self.rules[pair] = rank, vocab[left + right]
             except KeyError as missing:
                 raise InputError(
                     f"merge {rank + 1}, {left} {right}: the vocabulary lacks {missing}"

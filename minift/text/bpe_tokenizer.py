@@ -15,10 +15,13 @@ from minift.text.bpe_split import Splitter
 from minift.text.byte_level import CHARACTER_OF, to_bytes
 from minift.text.checks import check_text
 from minift.text.tokenizer import Encoding
+from minift.text.unicode_tables import WHITESPACE
 
 # Words repeat: of a long text, one word in thirty has to be merged, the others are remembered.
 CACHE_SIZE = 100_000
 CACHE_LONGEST = 50
+
+_SPACES = CHARACTER_OF[0x20] + "".join(sorted(WHITESPACE)) + "\x0b\x0c\x85"  # in added tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +48,8 @@ class BPETokenizer(BaseTokenizer):
     """Byte-level BPE, equal to ``transformers.GPT2Tokenizer`` in ids, tokens and offsets.
 
     A byte that the vocabulary lacks vanishes, as in Hugging Face's library (SmolLM2 lacks 21 of
-    the 256, most of which occur in no text).
+    the 256: control characters, and lead bytes that hardly any text has). Offsets after it stay
+    right here; the library's are off.
 
     Args:
         vocab: token → id; tokens are written in the characters of ``byte_level``.
@@ -127,14 +131,21 @@ class BPETokenizer(BaseTokenizer):
         return ids
 
     def _pieces(self, text: str) -> Iterator[tuple[int, int, Encoding]]:
+        for begin, encoding in self._words_cut(text):
+            if self.config.trim_offsets:
+                places = zip(encoding.tokens, encoding.offsets, strict=True)
+                encoding.offsets[:] = [self._trimmed(token, begin, *span) for token, span in places]
+            yield begin, 1, encoding
+
+    def _words_cut(self, text: str) -> Iterator[tuple[int, Encoding]]:
         for begin, part, token in self._parts(text):
             if token is not None:
-                yield begin, 1, Encoding([token.id], [token.content], [(0, len(part))], [0])
+                yield begin, Encoding([token.id], [part], [(0, len(part))], [0])
                 continue
             words, added = self._words(part)
             begin -= added
             for word in words:
-                yield begin, 1, self._encoding(word, added)
+                yield begin, self._encoding(word, added)
                 begin += len(word)
                 added = 0
 
@@ -142,9 +153,28 @@ class BPETokenizer(BaseTokenizer):
         """The pieces of a word, of whose characters the first ``added`` are not in the text."""
         ids = self._cut(word)
         tokens = [self._token_of[id_] for id_ in ids]
-        offsets = _character_spans(word, [len(self._bytes_of[id_]) for id_ in ids])
-        offsets = [(max(start, added), max(end, added)) for start, end in offsets]
+        offsets = self._spans(word, ids)
+        if added:  # the space that was put before belongs to the first character
+            offsets = [(max(start, added), max(end, added + 1)) for start, end in offsets]
         return Encoding(ids, tokens, offsets, [0] * len(ids))
+
+    def _trimmed(self, token: str, begin: int, start: int, end: int) -> tuple[int, int]:
+        """A token's span without the spaces at its ends; the one that was put before has none."""
+        leading = len(token) - len(token.lstrip(_SPACES))
+        if leading == 1 and self.config.add_prefix_space and begin + start == 0:
+            leading = 0
+        start = min(start + leading, end)
+        return start, max(end - len(token) + len(token.rstrip(_SPACES)), start)
+
+    def _spans(self, word: str, ids: list[int]) -> list[tuple[int, int]]:
+        """From the pieces' lengths in bytes to their spans in characters; part of one is all."""
+        ends = list(accumulate(len(self._bytes_of[id_]) for id_ in ids))
+        starts = [0, *ends][:-1]
+        if word.isascii() and ends and ends[-1] == len(word):
+            return list(zip(starts, ends, strict=True))
+        known = self._id_of_byte  # the place in the word of every byte that has not vanished
+        place = [i for i, char in enumerate(word) for byte in char.encode() if byte in known]
+        return [(place[start], place[end - 1] + 1) for start, end in zip(starts, ends, strict=True)]
 
     # -- what users call ------------------------------------------------------------------------
 
@@ -178,13 +208,3 @@ class BPETokenizer(BaseTokenizer):
         from minift.text.bpe_writer import write_bpe
 
         write_bpe(self, folder)
-
-
-def _character_spans(word: str, lengths: list[int]) -> list[tuple[int, int]]:
-    """From the pieces' lengths in bytes to their spans in characters, part of one being all."""
-    ends = list(accumulate(lengths))
-    starts = [0, *ends][:-1]
-    if word.isascii():
-        return list(zip(starts, ends, strict=True))
-    owner = [i for i, char in enumerate(word) for _ in char.encode("utf-8")]
-    return [(owner[start], owner[end - 1] + 1) for start, end in zip(starts, ends, strict=True)]

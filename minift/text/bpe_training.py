@@ -74,8 +74,8 @@ def learn_merges(
 ) -> list[tuple[str, str]]:
     """The merges in the order in which they are learnt; ``vocab`` grows by their tokens.
 
-    Of equally frequent pairs, the one with the smaller ids comes first. Two different merges can
-    give the same token ("a bc", "ab c"); it then keeps its first id.
+    Of equally frequent pairs, the one with the smaller ids comes first. A merge can give a token
+    that is there already (a special one); it keeps its id.
     """
     tokens = sorted(vocab, key=lambda token: vocab[token])
     merges: list[tuple[str, str]] = []

@@ -61,7 +61,7 @@ class CharTokenizer(BaseTokenizer):
         check_text(text)
         for start, end, token in self._finder.cut(text):
             if token is not None:
-                yield start, 1, Encoding([token.id], [token.content], [(0, end - start)], [0])
+                yield start, 1, Encoding([token.id], [text[start:end]], [(0, end - start)], [0])
                 continue
             ids = [self._id(char, start + i) for i, char in enumerate(text[start:end])]
             tokens = [self._token_of[id_] for id_ in ids]

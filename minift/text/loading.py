@@ -16,7 +16,7 @@ FILES = ("tokenizer.json", "vocab.txt", "vocab.json")
 
 
 def load_tokenizer(name_or_path: str | os.PathLike[str]) -> Tokenizer:
-    """The tokenizer of an asset (``"smollm2"``) or of a folder (``AutoTokenizer.from_pretrained``).
+    """The tokenizer of an asset (``"minilm"``) or of a folder (``AutoTokenizer.from_pretrained``).
 
     Three pipelines give tokenizers of this package: BERT's (``WordPieceTokenizer``), that of GPT-2
     and SmolLM2 (``BPETokenizer``) and characters (``CharTokenizer``). Any other gives a

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+import transformers
 from tiny_gpt2 import hf_gpt2
 from tiny_tokenizers import byte_level, characters
 
@@ -146,7 +147,7 @@ def test_an_empty_prompt_begins_a_text(tmp_path, capsys):
 def test_wrong_options_are_one_line(writer, capsys, arguments, message):
     assert main(["generate", str(writer), "--prompt", "the", *arguments]) == 2
     output = capsys.readouterr()
-    assert output.err == f"minift: error: {message}\n"
+    assert (output.out, output.err) == ("", f"minift: error: {message}\n")
 
 
 def test_a_number_that_is_none(writer, capsys):
@@ -156,9 +157,15 @@ def test_a_number_that_is_none(writer, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_model_that_does_not_write(tmp_path, capsys, tiny_encoder):
+def test_a_model_that_continues_no_text(tmp_path, capsys, tiny_encoder):
     assert main(["generate", str(tiny_encoder), "--prompt", "a"]) == 2
     error = capsys.readouterr().err
-    assert "is a BertModel, which does not write; right: a causal language model" in error
+    assert "is a BertModel, which continues no text; right: a causal language model" in error
+    sizes = {"vocab_size": len(byte_level()), "d_model": 16, "d_kv": 4, "d_ff": 20, "num_layers": 1}
+    config = transformers.T5Config(**sizes, num_heads=2, decoder_start_token_id=0)
+    transformers.T5ForConditionalGeneration(config).save_pretrained(tmp_path / "t5")
+    byte_level().save(tmp_path / "t5")
+    assert main(["generate", str(tmp_path / "t5"), "--prompt", "a"]) == 2
+    assert "is a T5ForConditionalGeneration, which continues no text" in capsys.readouterr().err
     assert main(["generate", str(tmp_path / "nowhere"), "--prompt", "a"]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -1,4 +1,4 @@
-"""The clinic's ward for Llama, its relatives and Gemma."""
+"""The clinic's ward for Llama, its relatives, Gemma and T5."""
 
 from unittest.mock import patch
 
@@ -8,7 +8,7 @@ from clinic import SIZES, Case, with_attention, with_forward, with_weight, witho
 
 from minift.layers import experts
 from minift.layers.rotary import Rope, rotate
-from minift.models import decoder
+from minift.models import decoder, t5_stack
 
 LLAMA = {
     "vocab_size": 53, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -23,6 +23,17 @@ SIZES |= {
     "Qwen3ForCausalLM": LLAMA,
     "Gemma2ForCausalLM": {**GEMMA, "attn_logit_softcapping": 3.0, "final_logit_softcapping": 4.0},
     "Gemma3ForCausalLM": GEMMA,
+    "T5ForConditionalGeneration": {
+        "vocab_size": 53,
+        "d_model": 24,
+        "d_kv": 8,
+        "d_ff": 40,
+        "num_layers": 2,
+        "num_heads": 4,
+        "relative_attention_num_buckets": 8,
+        "relative_attention_max_distance": 12,
+        "decoder_start_token_id": 0,
+    },
     "MixtralForCausalLM": {**LLAMA, "num_local_experts": 4, "num_experts_per_tok": 2},
 }
 
@@ -98,9 +109,13 @@ def parallel(layer, x, run):
     return x + y + layer.feed_forward(layer.norm_2(x))
 
 
+def with_forward_head(model):
+    model._head = lambda x: F.linear(x, model.shared.weight)
+
+
 L, M, Q2, Q3 = (f"{name}ForCausalLM" for name in ("Llama", "Mistral", "Qwen2", "Qwen3"))
 G2, G3, MOE = (f"{name}ForCausalLM" for name in ("Gemma2", "Gemma3", "Mixtral"))
-ATTENTION = "model.layers.0.attention"
+ATTENTION, T5 = "model.layers.0.attention", "T5ForConditionalGeneration"
 DECODER_CASES = [
     Case("RoPE of neighbours", L, lambda m: patch.object(decoder, "rotate", rotate_neighbours),
          ATTENTION, "layout of RoPE halves"),
@@ -154,4 +169,13 @@ DECODER_CASES = [
     Case("shares of experts below 1", MOE,
          lambda m: patch.object(experts, "route", shares_as_they_are),
          "model.layers.0.feed_forward.experts", "factor for each token"),
+    Case("T5 with 1/√D", T5, lambda m: with_attention(t5_stack, scale=8**-0.5),
+         "encoder.layers.0.attention", "scale", labels=True),
+    Case("T5 without its relative bias", T5, lambda m: with_attention(t5_stack, bias=None),
+         "encoder.layers.0.attention", "relative bias", labels=True),
+    Case("T5 with gelu for relu", T5,
+         lambda m: setattr(m.decoder.layers[1].feed_forward, "act", F.gelu),
+         "decoder.layers.1.feed_forward", "activation variant", labels=True),
+    Case("T5's logits not scaled", T5,
+         lambda m: with_forward_head(m), "logits", "factor", labels=True),
 ]  # fmt: skip

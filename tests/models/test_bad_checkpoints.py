@@ -346,3 +346,16 @@ def test_a_new_head_needs_names(tmp_path):
     assert error_of(tmp_path, task="token-classification") == (
         "id2label: None; right: the class names of the new head"
     )
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_numbers_that_are_not_finite(folder, weights, value, dtype):
+    tensors = load_file(weights)
+    name = "bert.encoder.layer.0.output.dense.weight"
+    tensors[name] = tensors[name].to(dtype)
+    for place in (0, 500, -1):
+        whole = tensors[name].clone()
+        whole.view(-1)[place] = float(value)
+        save_file({**tensors, name: whole}, weights)
+        assert error_of(folder).startswith(f"FOLDER: {name} holds numbers that are not finite")

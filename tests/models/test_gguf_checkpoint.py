@@ -1,5 +1,6 @@
 """A GGUF file as a checkpoint: against the model that was written, and ``transformers``' loader."""
 
+import json
 import re
 
 import numpy as np
@@ -11,6 +12,7 @@ from tiny_hf import assert_same_weights, ragged
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 import minift
+from minift.__main__ import main
 from minift.models.gguf import read_gguf_config
 
 CLASS = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
@@ -186,6 +188,14 @@ def test_which_file(tmp_path):
     assert_same_weights(minift.load(tmp_path), original)
     with pytest.raises(minift.InputError, match=re.escape(f"{path}: the header ends beyond")):
         minift.load(path)
+
+
+def test_compare_reads_it_with_transformers(tmp_path, capsys):
+    path = write_model(tmp_path / "x.gguf", hf_model("llama"), "Q4_1")
+    for model in (path, tmp_path):
+        assert main(["compare", str(model), "--batch", "2", "--length", "9", "--json"]) == 0
+        out = capsys.readouterr().out
+        assert json.loads(out)["ok"]
 
 
 def test_another_architecture(tmp_path):

@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -302,3 +304,11 @@ def test_copy_of_a_folder_loads(tmp_path):
     hf_bert().save_pretrained(tmp_path / "a")
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     assert isinstance(minift.load(str(tmp_path / "b")), BertModel)
+
+
+def test_an_empty_model_takes_no_random_numbers(tmp_path):
+    """PyTorch imports its compiler, with sympy, to draw numbers for weights without memory."""
+    hf_bert().save_pretrained(tmp_path)
+    code = "import sys, minift; minift.load(sys.argv[1]); print('sympy' in sys.modules)"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"

@@ -1,7 +1,7 @@
 """What the tokenizer tests share: all lists of an encoding against the library's."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from tokenizers import Tokenizer as RustTokenizer
@@ -9,6 +9,22 @@ from tokenizers import Tokenizer as RustTokenizer
 from minift.text.tokenizer import Tokenizer
 
 Compare = Callable[[Iterable[str]], int]
+
+
+class Pair(NamedTuple):
+    """One tokenizer twice."""
+
+    ours: Tokenizer
+    rust: RustTokenizer
+
+    def same(self, texts: Iterable[str]) -> int:
+        """How many texts; fails at the first that is cut or joined in another way."""
+        texts = list(texts)
+        for text in texts:
+            ids = self.ours.encode(text, add_special_tokens=False)
+            if self.ours.decode(ids) != self.rust.decode(ids, skip_special_tokens=False):
+                pytest.fail(f"decoded in another way: {text!a:.200}", pytrace=False)
+        return compare(self.ours, self.rust, texts)
 
 
 def unlimited(tokenizer: RustTokenizer) -> RustTokenizer:

@@ -48,7 +48,7 @@ def _reproducing(evidence: Evidence, sources: Iterable[Source]) -> list[Cause]:
                 if best is None or distance < best[0]:
                     tried[guess.name] = (distance, guess)
     causes = [Cause(g.name, g.text, True) for _, g in tried.values()]
-    return sorted(causes, key=lambda cause: cause.name == UNSPECIFIC)
+    return [cause for cause in causes if cause.name != UNSPECIFIC] or causes
 
 
 def _explains(evidence: Evidence, distance: float) -> bool:

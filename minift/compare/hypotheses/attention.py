@@ -234,5 +234,6 @@ def _formulas(parts: Parts) -> Iterator[Guess]:
             )
             yield Guess("soft-cap", text, attend(other))
     a, b, c = (x.bfloat16() for x in (q, k, v))
-    low = replace(parts, q=a, k=b, v=c)
+    bias = None if parts.bias is None else parts.bias.bfloat16()
+    low = replace(parts, q=a, k=b, v=c, bias=bias)
     yield Guess("dtype", "attention runs in bfloat16", attend(low).to(q.dtype))

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minift.compare.hypotheses.evidence import Evidence, Guess
+from minift.compare.record import same
 
 
 def guesses(evidence: Evidence) -> Iterator[Guess]:
@@ -30,11 +31,13 @@ def _heads(evidence: Evidence) -> Iterator[Guess]:
             if len(table) != logits.shape[-1] or step.value.shape[-1] != table.shape[-1]:
                 continue
             real = evidence.batch.real(step.value)
-            text = f"ours is {pair.name}.weight again; theirs has numbers of its own"
-            yield Guess("tied weights", text, real @ table.T)
+            if not evidence.alignment.is_tied:
+                text = f"ours is {pair.name}.weight again; theirs has numbers of its own"
+                yield Guess("tied weights", text, real @ table.T)
             for head in evidence.alignment.pairs.values():
                 own = getattr(head.ours, "weight", None)
-                if isinstance(own, Tensor) and own.shape == table.shape:
+                is_other = isinstance(own, Tensor) and not same(own.detach(), table)
+                if isinstance(own, Tensor) and own.shape == table.shape and is_other:
                     text = f"ours multiplies by {head.name}.weight, which holds other numbers"
                     yield Guess("tied weights", text, real @ own.detach().T)
 

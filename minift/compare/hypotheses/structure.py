@@ -24,11 +24,11 @@ def is_random(evidence: Evidence) -> bool:
     if second is None:
         return False
     one, other = evidence.batch.real(first), evidence.batch.real(second.value)
-    return (
-        one.shape != other.shape
-        or not torch.equal(one.isnan(), other.isnan())
-        or (float((one.double() - other.double()).nan_to_num().abs().max()) > evidence.tolerance)
-    )
+    if one.shape != other.shape or not torch.equal(one.isnan(), other.isnan()):
+        return True
+    apart = float((one.double() - other.double()).nan_to_num().abs().max())
+    before = evidence.distance(evidence.step.value) or 0.0
+    return apart > max(evidence.tolerance, 0.05 * before)
 
 
 def order(evidence: Evidence) -> list[Cause]:

@@ -121,7 +121,7 @@ for edge in range(4, SIDE, 4):
 right.imshow(page, cmap="Greys", vmin=0, vmax=1)
 right.set_facecolor("#f3d9c5")
 for n, (y, x) in enumerate(corners):
-    right.text(x + 4.5, y + 3.5, n, color="C1", fontsize=7, ha="right")
+    right.text(x - 0.4, y + 0.5, n, color="C1", fontsize=7)
 for ax, title in ((left, "An image, cut"), (right, "The sequence, in three lines")):
     ax.set(xlabel="pixels", ylabel="pixels", title=title)
     ax.grid(False)
