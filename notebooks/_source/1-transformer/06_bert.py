@@ -16,7 +16,7 @@
 # - compute both losses of its pretraining, and train it step for step as Hugging Face does;
 # - turn sentences into vectors, search with them, and recognise three quiet mistakes.
 #
-# *90 minutes with the exercises; 20 seconds to run on two CPU cores, with 1.5 GB of memory. The
+# *90 minutes with the exercises; 25 seconds to run on two CPU cores, with 1.1 GB of memory. The
 # first run downloads MiniLM (84 MB) and presidents' speeches (5 MB).*
 
 # %%
