@@ -17,7 +17,7 @@
 # - train the model step for step as Hugging Face does, and recognise the usual bugs.
 #
 # *90 minutes with the exercises; 25 seconds to run on two CPU cores, with 800 MB of memory. The
-# first run downloads 237 presidents' speeches (5 MB).*
+# first run downloads presidents' speeches (5 MB).*
 
 # %%
 import math
@@ -84,7 +84,7 @@ print(describe(fig))
 # Through a part, it is multiplied by that part's weights, and small weights make it smaller, layer
 # after layer. Along the wire it passes unchanged: the derivative of x + part(x) is 1 + something.
 #
-# Measure it. We stack parts (a norm and a random layer), with and without the addition, and ask how
+# Measure it. We stack parts (a random layer and a tanh), with and without the addition, and ask how
 # much of the gradient arrives at the bottom.
 
 

@@ -231,11 +231,14 @@ def hide(ids: Tensor, is_word: Tensor, mask: int, vocab: int, seed: int) -> tupl
 
 
 # %%
-ids = tokenizer(" ".join(learn[30:58]))["input_ids"]
+ids = tokenizer(" ".join(learn[2500:2526]))["input_ids"]
 special = (ids == 101) | (ids == 102)
 seen, labels = hide(ids, ~special, 103, 30522, seed=11)
 print("seen  ", tokenizer.decode(seen[0, 1:-1].tolist()))
 print("hidden", [tokenizer.decode([i]) for i in labels[labels >= 0].tolist()])
+
+# %% [markdown]
+# One of the three hidden words stands there as it was: its tenth. Here are the shares of many.
 
 # %%
 ids = torch.arange(1000, 5000).repeat(10, 1)  # 40,000 made-up tokens, none of them special
@@ -411,7 +414,7 @@ print(describe(fig))
 # *Figure 2. Guessing characters gets better than by frequency; the order stays a toss-up.*
 #
 # Be patient with BERT: of each text it learns from 15 % of the tokens only, where GPT-2 learns from
-# all. The original saw 137 billion tokens. And which of two halves of a sentence comes first, our
+# all. The original saw over 100 billion tokens. And which of two halves of a sentence comes first, our
 # model has not begun to understand. An honest curve shows that, too.
 
 # %% [markdown]
