@@ -238,7 +238,7 @@ print("seen  ", tokenizer.decode(seen[0, 1:-1].tolist()))
 print("hidden", [tokenizer.decode([i]) for i in labels[labels >= 0].tolist()])
 
 # %% [markdown]
-# One of the three hidden words stands there as it was: its tenth. Here are the shares of many.
+# One of the three has to be guessed although it stands there unchanged. The shares, of many:
 
 # %%
 ids = torch.arange(1000, 5000).repeat(10, 1)  # 40,000 made-up tokens, none of them special
