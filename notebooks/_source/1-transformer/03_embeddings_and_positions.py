@@ -15,7 +15,7 @@
 # - write learned, sinusoidal and rotary positions, and choose between them;
 # - recognise the usual mistakes with positions, none of which raises an error.
 #
-# *75 minutes with the exercises; 10 seconds to run on two CPU cores, with 1.2 GB of memory. The
+# *75 minutes with the exercises; 10 seconds to run on two CPU cores, with 1 GB of memory. The
 # first run downloads MiniLM, a small BERT with real weights (84 MB).*
 
 # %%
