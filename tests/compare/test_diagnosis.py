@@ -35,7 +35,7 @@ def found_in(case: Case, seed: int = 0):
 def test_each_mistake_is_localised_and_named(case):
     diagnosis = found_in(case)
     first = diagnosis.causes[0]
-    line = f"{case.model:<20}{case.name:<42}{diagnosis.first:<40}{first.name}"
+    line = f"{case.model:<28}{case.name:<42}{diagnosis.first:<40}{first.name}"
     print(line)  # the localisation table: pytest -rP
     assert not diagnosis.ok
     assert (diagnosis.first, first.name, first.reproduced) == (case.module, case.cause, True), (
