@@ -16,7 +16,7 @@
 # - generate with a cache that reads the source once, greedily and with beams;
 # - explain T5's relative positions, and prove both models equal to PyTorch's and Hugging Face's.
 #
-# *75 minutes with the exercises; 20 seconds to run on two CPU cores, with 1 GB of memory. Nothing
+# *75 minutes with the exercises; 15 seconds to run on two CPU cores, with 1 GB of memory. Nothing
 # is downloaded.*
 
 # %%
@@ -36,7 +36,6 @@ from minift.layers.loss import smoothed_cross_entropy
 from minift.layers.mask import causal_mask, padding_mask
 from minift.layers.relative import RelativeBias
 from minift.layers.sinusoidal import sinusoidal
-from minift.models.t5 import T5Config, T5ForConditionalGeneration
 from minift.models.torch_weights import from_torch
 from minift.models.transformer import Transformer, TransformerConfig
 
@@ -60,6 +59,7 @@ FIRST += " thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth nine
 TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 
 
+# %%
 def in_words(n: int, ones: str = ONES) -> list[str]:
     """A number below 100, or with ``ones=FIRST`` a day of the month, as a list of words."""
     if n <= len(ones.split()):
@@ -86,14 +86,14 @@ for form in range(3):
 
 # %%
 SPECIAL = ["<pad>", "<start>", "<end>"]
-words = [*SPECIAL, *"0123456789-", "the", "of", "in", "on", "date:", "year:"]
+words = [*SPECIAL, *"0123456789-", "the", "of", "in", "on"]
 words += f"{MONTHS} {ONES} {FIRST} {TENS}".split()
 id_of = {word: i for i, word in enumerate(words)}
 print(len(words), "words, each of them once:", len(id_of) == len(words))
 
 
 # %%
-def draw(count: int, rng: random.Random, unseen: bool = False) -> list[tuple[list[str], str]]:
+def dates(count: int, rng: random.Random, unseen: bool = False) -> list[tuple[list[str], str]]:
     """Pairs of source and target; a tenth of all dates is kept for ``unseen=True``."""
     pairs: list[tuple[list[str], str]] = []
     while len(pairs) < count:
@@ -113,7 +113,7 @@ def batch(pairs: list[tuple[list[str], str]]) -> tuple[Tensor, Tensor, Tensor]:
     return ids, (ids != 0).long(), labels
 
 
-test = draw(300, random.Random(1), unseen=True)
+test = dates(300, random.Random(1), unseen=True)
 print("ids, mask, labels:", *(tuple(part.shape) for part in batch(test)))
 
 # %% [markdown]
@@ -184,8 +184,10 @@ torch.manual_seed(0)
 w_q, w_k, w_v = (torch.randn(8, 8) / 8**0.5 for _ in range(3))
 y, x = torch.randn(1, 4, 8), torch.randn(1, 6, 8)  # 4 target words, 6 source words
 q, k, v = y @ w_q, x @ w_k, x @ w_v
-weights = (q @ k.transpose(-2, -1) / 8**0.5).softmax(-1)
+weights = (q @ k.transpose(-2, -1) / math.sqrt(8)).softmax(-1)
 print("weights:", tuple(weights.shape), " result:", tuple((weights @ v).shape))
+
+# %%
 theirs = nn.MultiheadAttention(8, 1, bias=False, batch_first=True).requires_grad_(False)
 theirs.in_proj_weight.copy_(torch.cat([w_q.T, w_k.T, w_v.T]))
 theirs.out_proj.weight.copy_(torch.eye(8))
@@ -216,7 +218,7 @@ def mend_cross(q: Tensor, k: Tensor, v: Tensor, real: Tensor) -> Tensor:
     return weights * real[0] @ v
 
 
-# %% tags=["raises-exception"]
+# %%
 check("seq2seq.mend_cross", mend_cross)
 
 # %% [markdown]
@@ -245,14 +247,11 @@ print("writes ", *(words[i] for i in labels[0].tolist()))
 # past? It must be, or the model would learn something else than what it does later.
 
 # %%
-with torch.no_grad():
-    at_once = model(ids, labels=labels).logits  # (1, T, V)
-    encoded = model.encode(ids)
-    steps = [
-        model(None, decoder_input_ids=shifted[:, : t + 1], encoder_output=encoded).logits[:, -1]
-        for t in range(labels.shape[1])
-    ]
-print("equal:", torch.allclose(at_once[0], torch.cat(steps), rtol=0, atol=1e-5))
+read, encoded = model.shifted(labels), model.encode(ids)
+pasts = [read[:, : t + 1] for t in range(labels.shape[1])]
+steps = [model(None, decoder_input_ids=p, encoder_output=encoded).logits[:, -1] for p in pasts]
+at_once = model(ids, labels=labels).logits[0]  # (T, V)
+print("equal:", torch.allclose(at_once, torch.cat(steps), rtol=0, atol=1e-5))
 
 # %% [markdown]
 # ### Exercise 2: the shift
@@ -298,12 +297,14 @@ for epsilon in (0.0, 0.1, 0.5):
 # %%
 share = torch.arange(0.02, 0.9999, 0.001)
 rest = ((1 - share) / (len(words) - 1)).log()  # all wrong tokens alike
+least = {}
 fig, ax = plt.subplots(figsize=(6.4, 3.2))
 for epsilon in (0.0, 0.1, 0.3):
     wrong = epsilon * (len(words) - 1) / len(words)
     loss = -(1 - wrong) * share.log() - wrong * rest
     ax.plot(share, loss, label=f"ε = {epsilon}")
     ax.plot(share[loss.argmin()], loss.min(), "o", color=ax.lines[-1].get_color())
+    least[epsilon] = loss.min().item()
 ax.set(xlabel="probability of the label", ylabel="loss", title="Being sure is not the goal")
 ax.legend()
 print(describe(fig))
@@ -312,21 +313,9 @@ print(describe(fig))
 # *Figure 2. Without smoothing the loss falls to 0 at probability 1; with it, there is a best
 # probability below 1 (the dots), and the least loss is not 0.*
 #
-# Remember the last point when you look at a loss curve: with ε = 0.1, this is as low as it goes.
-
-
-# %%
-def least_loss(epsilon: float, vocabulary: int) -> float:
-    """The loss of a model whose probabilities are exactly the smoothed labels."""
-    other = epsilon / vocabulary
-    label = 1 - epsilon + other
-    return -label * math.log(label) - (vocabulary - 1) * other * math.log(other)
-
-
-floor = least_loss(0.1, len(words))
-print(f"{floor:.2f}")
-
-# %% [markdown]
+# Remember this when you look at a loss curve: with ε = 0.1 and these words, 0.75 is as low as it
+# goes.
+#
 # ## 6. Learning which word belongs to which
 #
 # Now train: one layer in each stack, one head, 48 numbers a word. Every step sees 64 fresh dates.
@@ -335,7 +324,7 @@ print(f"{floor:.2f}")
 
 
 # %%
-def learn(model: nn.Module, steps: int, lr: float, dates=draw) -> float:
+def learn(model: nn.Module, steps: int, lr: float) -> float:
     """Train on fresh dates with a rising, then falling step size; gives the last loss."""
     rng, optimizer = random.Random(0), torch.optim.AdamW(model.parameters(), weight_decay=0.0)
     for step in range(steps):
@@ -360,10 +349,10 @@ def looks(model: Transformer, source: list[str], target: str) -> Tensor:
 
 untrained = looks(model, source, target)
 last = learn(model, 250, 5e-3)
-print("loss within 0.06 of the least possible:", last - floor < 0.06)
+print("loss within 0.06 of the least possible:", last - least[0.1] < 0.06)
 
 # %%
-fig, axes = plt.subplots(1, 2, figsize=(8.4, 4.4), sharey=True)
+fig, axes = plt.subplots(1, 2, figsize=(6.4, 4.4), sharey=True)
 trained = looks(model, source, target)
 for ax, (title, w) in zip(
     axes, {"Before": untrained, "After 250 steps": trained}.items(), strict=True
@@ -375,13 +364,13 @@ for ax, (title, w) in zip(
 print(describe(fig))
 
 # %% [markdown]
-# *Figure 3. Before training every character looks everywhere; afterwards each digit looks at the
-# word that it comes from, in the new order.*
+# *Figure 3. Before training every character looks everywhere; afterwards the digits look at the
+# words that they come from, in the new order.*
 #
 # Nobody told the model which word belongs to which digit. It was told pairs of whole texts; the
 # alignment is what it found useful. (The first attention of all was invented for this: Bahdanau et
 # al. 2014 drew the same picture for English and French.) Where nothing has to be looked up, as for
-# a hyphen, the weights lie anywhere: they have to add up to 1.
+# a hyphen or the 0 of most months, the weights lie anywhere: they have to add up to 1.
 #
 # One picture can be luck. So measure it: on 300 dates that were never in training, does the last
 # digit of the year, of the month and of the day look at the word that says it?
@@ -402,6 +391,7 @@ def origin(source: list[str], place: int) -> int:
     return source.index("on") - 1 if "on" in source else len(source) - 1
 
 
+# %%
 for place, name in ((3, "year"), (6, "month"), (9, "day")):
     found = [looks(model, *pair)[place].argmax().item() == origin(pair[0], place) for pair in test]
     print(f"{name:<6} looked up at its own word in most dates: {sum(found) > 150}")
@@ -422,7 +412,8 @@ theirs = nn.Transformer(24, 4, 2, 2, 40, dropout=0.0, batch_first=True)
 config = {"d_model": 24, "nhead": 4, "num_encoder_layers": 2, "num_decoder_layers": 2}
 config |= {"dim_feedforward": 40, "dropout": 0.0, "final_norm": True}
 ours = Transformer(TransformerConfig(len(words), **config))
-ours.load_state_dict({"token.weight": ours.token.weight, **from_torch(theirs.state_dict())})
+weights = {"token.weight": ours.token.weight, **from_torch(theirs.state_dict())}
+print(ours.load_state_dict(weights))
 
 
 # %%
@@ -439,7 +430,8 @@ def their_loss(body: nn.Transformer, table: Tensor) -> tuple[Tensor, Tensor]:
     return logits, F.cross_entropy(logits.mT, labels, label_smoothing=0.1)
 
 
-def same(ours: Tensor, theirs: Tensor, again: Tensor) -> bool:
+# %%
+def as_near(ours: Tensor, theirs: Tensor, again: Tensor) -> bool:
     """Ours and theirs differ by no more than two computations of theirs do, or than rounding."""
     floor, largest = (float(x.detach().abs().max()) for x in (theirs - again, theirs))
     return float((ours - theirs).detach().abs().max()) <= tolerance(floor, largest)
@@ -450,14 +442,14 @@ ids, mask, labels = batch(test[:8])
 mine = ours(ids, mask, labels=labels)
 logits, loss = their_loss(theirs, ours.token.weight.detach())
 exactly, _ = their_loss(theirs.double(), ours.token.weight.detach().double())
-print("logits:", same(mine.logits, logits, exactly), " loss:", same(mine.loss, loss, loss))
+print("logits:", as_near(mine.logits, logits, exactly), " loss:", as_near(mine.loss, loss, loss))
 
 # %%
 theirs = theirs.float().requires_grad_(True)
 for loss in (mine.loss, their_loss(theirs, ours.token.weight.detach())[1]):
     loss.backward()
 gradients = from_torch({name: p.grad for name, p in theirs.named_parameters()})
-agree = [same(ours.get_parameter(n).grad, g, g) for n, g in gradients.items()]
+agree = [as_near(ours.get_parameter(n).grad, g, g) for n, g in gradients.items()]
 print(f"gradients: {sum(agree)} of {len(agree)} agree")
 
 # %% [markdown]
@@ -522,6 +514,7 @@ greedy = model.generate(ids, mask, max_new_tokens=11, eos_token_id=[])
 beams = model.generate(ids, mask, max_new_tokens=11, eos_token_id=[], num_beams=4)
 
 
+# %%
 def log_p(written: Tensor) -> Tensor:
     """log p of each whole target, given its source: (B,)."""
     logits = model(ids, mask, decoder_input_ids=written[:, :-1]).logits
@@ -533,12 +526,6 @@ gain = log_p(beams) - log_p(greedy)
 print("beams found another date somewhere:", not torch.equal(greedy, beams))
 print("more probable on average:", gain.mean().item() > 0)
 print("less probable in hardly any:", (gain < -1e-4).float().mean().item() < 0.1)
-
-# %%
-whole = batch(test)[:2]
-right = [model.generate(*whole, max_new_tokens=11, num_beams=k) for k in (1, 4)]
-same_dates = (right[0][:, :11] == right[1][:, :11]).all(-1).float().mean().item()
-print("with the month there, beams change hardly anything:", same_dates > 0.95)
 
 # %% [markdown]
 # ## 9. T5: the same two stacks, three years later
@@ -561,13 +548,17 @@ print("with the month there, beams change hardly anything:", same_dates > 0.95)
 # of it; a decoder, which sees nothing ahead, uses all for what is behind.
 
 # %%
-fig, (left, right) = plt.subplots(1, 2, figsize=(9, 4.3))
-for ax, ahead, title in ((left, True, "Encoder"), (right, False, "Decoder")):
-    bias = RelativeBias(buckets=8, max_distance=12, heads=1, bidirectional=ahead)
-    buckets = bias.buckets(torch.arange(12)[None] - torch.arange(12)[:, None])
-    shown = buckets if ahead else buckets.masked_fill(~causal_mask(12, 12), 0)
-    heatmap(ax, shown, rows=range(12), columns=range(12), numbers=".0f")
-    ax.set(xlabel="key", ylabel="query", title=f"{title}: buckets 0 to 7")
+distances = torch.arange(12)[None] - torch.arange(12)[:, None]  # key j − query i
+both = [
+    RelativeBias(8, 12, heads=1, bidirectional=ahead).buckets(distances) for ahead in (True, False)
+]
+both[1] = both[1].masked_fill(~causal_mask(12, 12), 0)
+
+# %%
+fig, axes = plt.subplots(1, 2, figsize=(9, 4.3))
+for ax, buckets, stack in zip(axes, both, ("Encoder", "Decoder"), strict=True):
+    heatmap(ax, buckets, rows=range(12), columns=range(12), numbers=".0f")
+    ax.set(xlabel="key", ylabel="query", title=f"{stack}: buckets 0 to 7")
 print(describe(fig))
 
 # %% [markdown]
@@ -601,7 +592,7 @@ check("seq2seq.relative_bucket", relative_bucket)
 # ### Equal to Hugging Face's
 #
 # A small T5 with random weights, sources of different lengths. `minift.from_hf` takes its weights
-# over. Hugging Face has two implementations of attention, and the difference between those two is
+# over (a folder with a real T5 is loaded like any model: `minift.load(folder)`). Hugging Face has two implementations of attention, and the difference between those two is
 # the noise floor.
 
 # %%
@@ -628,9 +619,11 @@ from minift.models.loading import hf_names
 mine, right = passed(ours), passed(theirs, use_cache=False)
 theirs.set_attn_implementation("eager")
 again = passed(theirs, use_cache=False)
-print("logits:", same(mine[0], right[0], again[0]), " loss:", same(mine[1], right[1], again[1]))
+print(
+    "logits:", as_near(mine[0], right[0], again[0]), " loss:", as_near(mine[1], right[1], again[1])
+)
 names = hf_names(ours)  # our names → theirs
-agree = [same(g, right[2][names[n]], again[2][names[n]]) for n, g in mine[2].items()]
+agree = [as_near(g, right[2][names[n]], again[2][names[n]]) for n, g in mine[2].items()]
 print(f"gradients: {sum(agree)} of {len(agree)} agree")
 
 # %%
@@ -641,42 +634,6 @@ for k in (1, 3):
     print(f"{k} beams: the same tokens {torch.equal(*texts)}")
 
 # %% [markdown]
-# ### Two tasks, one model
-#
-# Text to text: "date:" in front asks for the whole date, "year:" for the year alone. Everything
-# else is as before, and so is the training loop.
-
-
-# %%
-def two_tasks(count: int, rng: random.Random, unseen: bool = False) -> list[tuple[list[str], str]]:
-    """Each date with the word in front that says what is wanted."""
-    pairs = draw(count, rng, unseen)
-    wanted = [rng.choice(["date:", "year:"]) for _ in pairs]
-    return [
-        ([task, *source], target if task == "date:" else target[:4])
-        for task, (source, target) in zip(wanted, pairs, strict=True)
-    ]
-
-
-# %%
-torch.manual_seed(0)
-small = {"d_model": 48, "d_kv": 12, "d_ff": 96, "num_layers": 2, "num_heads": 4}
-small |= {"feed_forward_proj": "gated-gelu"}  # version 1.1
-small |= {"relative_attention_num_buckets": 16, "relative_attention_max_distance": 20}
-special = {"decoder_start_token_id": 1, "eos_token_id": 2, "dropout_rate": 0.0}
-t5 = T5ForConditionalGeneration(T5Config(len(words), **small, **special))
-learn(t5, 200, 5e-3, two_tasks)
-
-# %%
-asked = two_tasks(300, random.Random(2), unseen=True)
-ids, mask, labels = batch(asked)
-written = t5.generate(ids, mask, max_new_tokens=11)[:, 1:]
-hits = (written == labels.where(labels != -100, 0)).all(-1)
-for task in ("date:", "year:"):
-    chosen = torch.tensor([source[0] == task for source, _ in asked])
-    print(task, "more than two in three right:", hits[chosen].float().mean().item() > 0.67)
-
-# %% [markdown]
 # ## 10. Break it and see
 #
 # **No mask for the padding.** The trained model of section 6 gets the same dates, once with their
@@ -684,16 +641,13 @@ for task in ("date:", "year:"):
 
 # %%
 ids, mask, labels = batch(test)
-logits = {
-    "with": model(ids, mask, labels=labels).logits,
-    "without": model(ids, labels=labels).logits,
-}
-moved = (logits["with"] - logits["without"]).abs().amax((1, 2)) > 1e-4
+with_mask, without = (model(ids, m, labels=labels).logits for m in (mask, None))
+moved = (with_mask - without).abs().amax((1, 2)) > 1e-4
 print("moved only where there is padding:", torch.equal(moved, mask.eq(0).any(-1)))
 
 # %% [markdown]
-# Worse: the answer for a date depends on which other dates are in its batch. The longest ones are
-# right as before, and no error tells you about the others.
+# Worse: what the model says of a date depends on which other dates are in its batch. The longest
+# ones come out as before, and no error tells you about the others.
 #
 # **No shift.** The decoder reads the labels as they are. Watch the loss.
 
@@ -702,13 +656,15 @@ torch.manual_seed(0)
 cheat = Transformer(TransformerConfig(**sizes))
 cheat.shifted = lambda labels: labels.where(labels != -100, 0)  # not shifted at all
 last = learn(cheat, 100, 5e-3)
-print("after 100 steps, loss near the least:", last - floor < 0.06)
+print("after 100 steps, loss near the least:", last - least[0.1] < 0.06)
+
+# %%
 written = cheat.generate(*batch(test)[:2], max_new_tokens=11, eos_token_id=[])[:, 1:]
 print("dates written by itself, right:", int((written == labels).all(-1).sum()))
 
 # %% [markdown]
-# The loss is wonderful after a third of the steps, and no date is right. The model has learnt to
-# copy what it reads. When it has to write by itself, there is nothing to copy. A loss that falls
+# The loss is wonderful after a few steps, and no date is right. The model has learnt to copy what it
+# reads. When it has to write by itself, there is nothing to copy. A loss that falls
 # too fast is the sign of an answer in plain sight.
 #
 # ## Summary
