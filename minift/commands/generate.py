@@ -26,10 +26,11 @@ def run(args: argparse.Namespace) -> int:
     model, tokenizer = load_writer(args.model)
     for prompt in _prompts(args.prompt):
         _seed(args.seed)
+        pieces = _pieces(model, tokenizer, prompt, options)  # refuses before anything is shown
         if not args.json:
             print(prompt, end="", flush=True)
         text = ""
-        for piece in _pieces(model, tokenizer, prompt, options):
+        for piece in pieces:
             text += piece
             if not args.json:
                 print(piece, end="", flush=True)
@@ -66,7 +67,6 @@ def _pieces(model: Any, tokenizer: Any, prompt: str, options: dict[str, Any]) ->
         room = model.max_positions - length
         options = {**options, "max_new_tokens": max(1, min(NEW_TOKENS, room))}
     if options["num_beams"] == 1:
-        yield from stream(model, tokenizer, ids[0].tolist(), **options)
-        return
+        return stream(model, tokenizer, ids[0].tolist(), **options)
     text = model.generate(ids, tokenizer=tokenizer, **options)[0, length:].tolist()
-    yield tokenizer.decode(text, skip_special_tokens=True)
+    return iter([tokenizer.decode(text, skip_special_tokens=True)])

@@ -131,7 +131,7 @@ def diagnose(
     """
     check_same_kind(ours, theirs)
     alignment = align(ours, theirs)
-    batch = batch_for(theirs, input_ids, attention_mask, labels, decoder_input_ids)
+    batch = batch_for(ours, theirs, input_ids, attention_mask, labels, decoder_input_ids)
     mine = Trace()
     others = [Trace(), Trace()]
     free = iter(others)

@@ -1,5 +1,6 @@
 """A diagnosis as a figure: a bar per layer."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from minift.compare.table import LIMIT
@@ -29,10 +30,12 @@ def draw(diagnosis: "Diagnosis", ax: "Axes | None" = None, *, modules: bool = Fa
 
     bars = _module_bars(diagnosis) if modules else diagnosis.layers()
     if ax is None:
-        _, ax = plt.subplots(figsize=(7.2, 1.2 + 0.26 * len(bars)))
+        size = (8.4, 1.2 + 0.26 * len(bars))
+        _, ax = plt.subplots(figsize=size, layout="constrained")
+    finite = [x for values in bars.values() for x in values if math.isfinite(x)]
+    longest = 10 * max([LIMIT, *finite])  # of what is infinite: no gradient at all
     for i, kind in enumerate(("forward", "backward")):
-        lengths = [max(values[i], SMALLEST) for values in bars.values()]
-        lengths = [min(length, 1e12) for length in lengths]
+        lengths = [min(max(values[i], SMALLEST), longest) for values in bars.values()]
         places = [row + (i - 0.5) * 0.38 for row in range(len(bars))]
         ax.barh(places, lengths, height=0.36, color=COLOURS[i], label=kind, left=0)
     ax.set_xscale("log")
@@ -42,7 +45,7 @@ def draw(diagnosis: "Diagnosis", ax: "Axes | None" = None, *, modules: bool = Fa
     ax.axvline(LIMIT, color="#000000", linestyle=":", label=f"limit: {LIMIT:g} noise floors")
     first = "equal" if diagnosis.ok else f"first: {diagnosis.first or 'see the table'}"
     ax.set(xlabel="difference / noise floor", ylabel="computed from top to bottom", title=first)
-    ax.legend(loc="best")
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return ax.figure
 
 

@@ -110,7 +110,7 @@ def compare(
         gradients: compare the gradient of every parameter too.
     """
     check_same_kind(ours, theirs)
-    batch = batch_for(theirs, input_ids, attention_mask, labels, decoder_input_ids)
+    batch = batch_for(ours, theirs, input_ids, attention_mask, labels, decoder_input_ids)
     with evaluating(ours), evaluating(theirs):
         mine = run(ours, batch, gradients)
         others = run_theirs(theirs, batch, gradients, recording_nothing)

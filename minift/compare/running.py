@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from minift.compare.pairs import known_family
 from minift.layers.attention import use_backend
 from minift.layers.mask import padding_mask, position_ids
 
@@ -42,6 +43,7 @@ class Batch:
 
 
 def batch_for(
+    ours: nn.Module,
     theirs: Any,
     given: Tensor,
     attention_mask: Tensor | None,
@@ -59,7 +61,8 @@ def batch_for(
         masks.insert(0, torch.ones_like(decoder_input_ids, dtype=torch.bool))
     if labels is not None:
         inputs["labels"] = labels
-    return Batch(inputs, _positions(theirs, mask), tuple(masks))
+    counted = _positions(theirs, mask) if "causal-lm" in known_family(ours).tasks else {}
+    return Batch(inputs, counted, tuple(masks))
 
 
 def _positions(theirs: Any, mask: Tensor) -> dict[str, Any]:
@@ -67,10 +70,8 @@ def _positions(theirs: Any, mask: Tensor) -> dict[str, Any]:
 
     Their cache is off: with one, keys and values lie differently in memory, which costs a rounding.
     """
-    names = inspect.signature(theirs.forward).parameters
-    writes = getattr(theirs, "can_generate", None)
-    if writes is None or not writes() or "position_ids" not in names:
-        return {}
+    if "position_ids" not in inspect.signature(theirs.forward).parameters:
+        return {}  # one of ours
     length = mask.shape[1]
     positions = position_ids(padding_mask(mask), length, length)
     return {"position_ids": positions, "use_cache": False}
@@ -145,10 +146,14 @@ def _quantities(output: Any, real: Callable[[Tensor], Tensor]) -> Named:
     for prefix, states in stacks.items():
         for i, hidden in enumerate(states or ()):
             found[prefix + (f"layer {i}" if i else "embeddings")] = real(hidden)
-    if getattr(output, "pooler_output", None) is not None:
+    logits = getattr(output, "logits", None)
+    logits = getattr(output, "prediction_logits", None) if logits is None else logits
+    if logits is not None:
+        found["logits"] = real(logits)
+    elif getattr(output, "pooler_output", None) is not None:  # beside logits ours gives it, too
         found["pooled"] = output.pooler_output
-    if getattr(output, "logits", None) is not None:
-        found["logits"] = real(output.logits)
+    if getattr(output, "seq_relationship_logits", None) is not None:
+        found["pair logits"] = output.seq_relationship_logits
     if getattr(output, "loss", None) is not None:
         found["loss"] = output.loss
     return found

@@ -121,8 +121,9 @@ class BeamSearch:
         if candidates.ids.shape[2] == self.longest:
             ended = torch.ones_like(ended)
         self._finish(candidates, ended)
-        open_scores = candidates.scores + ended * NEVER
-        self.running = candidates.take(open_scores.topk(self.settings.num_beams).indices)
+        # where fewer than K go on, an ended text fills the place, with a score that loses
+        candidates.scores = candidates.scores + ended * NEVER
+        self.running = candidates.take(candidates.scores.topk(self.settings.num_beams).indices)
         self.improvable &= self._can_improve()
         self.over = self._is_over(ended)
 

@@ -58,6 +58,16 @@ class KVCache:
         """Count ``tokens`` as seen, once every layer has them."""
         self.length += tokens
 
+    def kept(self, layer: int) -> int:
+        """Tokens that ``layer`` still holds: all, or with a window W at most W − 1."""
+        return min(self.length, self._layers[layer][0].shape[2])
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all keys and values, in bytes; what is set aside but not used yet counts."""
+        pairs = [*self._layers.values(), *self._cross.values()]
+        return sum(tensor.nbytes for pair in pairs for tensor in pair)
+
     def cross(self, layer: int) -> tuple[Tensor, Tensor] | None:
         """Keys and values of the encoder's output in ``layer``; ``None`` before ``set_cross``."""
         return self._cross.get(layer)

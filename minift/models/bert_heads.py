@@ -110,7 +110,7 @@ class BertForPreTraining(_BertWithHead):
             raise InputError(f"{missing}: None together with {given}; right: both, or neither")
         output = self.bert(input_ids, attention_mask, token_type_ids, **wanted)
         output.logits = self.predictions(output.last_hidden_state, self._words())
-        output.seq_relationship_logits = self.seq_relationship(output.pooler_output)
+        output.seq_relationship_logits = self.seq_relationship(_taken(output))
         if labels is not None and next_sentence_label is not None:
             output.loss = _token_loss(output.logits, labels) + text_loss(
                 output.seq_relationship_logits, next_sentence_label, "single_label_classification"
@@ -163,7 +163,7 @@ class BertForNextSentencePrediction(_BertWithHead):
     ) -> ModelOutput:
         """With ``labels (B,)``, 0 or 1 or −100 (ignored), ``loss`` is the mean cross-entropy."""
         output = self.bert(input_ids, attention_mask, token_type_ids, **wanted)
-        output.logits = self.seq_relationship(output.pooler_output)
+        output.logits = self.seq_relationship(_taken(output))
         if labels is not None:
             output.loss = text_loss(output.logits, labels, "single_label_classification")
         return output
@@ -193,7 +193,7 @@ class BertForSequenceClassification(_BertWithHead):
     ) -> ModelOutput:
         """``logits (B, K)``, and ``loss`` when ``labels`` are given, in ``text_loss``'s shapes."""
         output = self.bert(input_ids, attention_mask, token_type_ids, **wanted)
-        output.logits = self.classifier(self.dropout(output.pooler_output))
+        output.logits = self.classifier(self.dropout(_taken(output)))
         if labels is not None:
             output.loss = text_loss(output.logits, labels, self.config.problem_type)
         return output
@@ -229,6 +229,13 @@ class BertForTokenClassification(_BertWithHead):
         if labels is not None:
             output.loss = _token_loss(output.logits, labels)
         return output
+
+
+def _taken(output: ModelOutput) -> Tensor:
+    """The pooled first token ``(B, C)``, out of the output: a head's has none, as theirs."""
+    pooled, output.pooler_output = output.pooler_output, None
+    assert pooled is not None
+    return pooled
 
 
 def _token_loss(logits: Tensor, labels: Tensor) -> Tensor:

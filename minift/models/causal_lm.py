@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from minift.errors import InputError
 from minift.generation.cache import KVCache
 from minift.generation.generate import generate
+from minift.layers.loss import next_token_loss
 from minift.models.checks import check_labels, refuse_token_types
 from minift.models.init import init_weights
 from minift.models.output import ModelOutput
@@ -100,5 +101,4 @@ class CausalLM(nn.Module):
 
     def _loss(self, logits: Tensor, labels: Tensor, shape: tuple[int, ...]) -> Tensor:
         check_labels(labels, shape, self.config.vocab_size)
-        following = F.pad(labels, (0, 1), value=-100)[:, 1:]  # (B, T): the last has none
-        return F.cross_entropy(logits.float().flatten(0, 1), following.flatten())
+        return next_token_loss(logits, labels)

@@ -16,14 +16,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minift.errors import InputError
 from minift.layers.activation import activation
 from minift.layers.feed_forward import FeedForward
 from minift.layers.multi_head import MultiHeadAttention
-from minift.models.checks import check_labels
 from minift.models.config import (
     check_deviation,
     check_heads,
@@ -31,9 +29,11 @@ from minift.models.config import (
     check_probability,
     read_config,
     read_labels,
+    with_label_ids,
 )
 from minift.models.family import Family, Tensors
 from minift.models.init import init_weights
+from minift.models.losses import check_problem_type, text_loss
 from minift.models.output import ModelOutput
 
 Size = int | list[int] | tuple[int, ...]
@@ -62,10 +62,10 @@ class ViTConfig:
     pooler_output_size: int | None = None
     pooler_act: str = "tanh"
     id2label: dict[int, str] | None = None
+    problem_type: str | None = None
 
     model_type: ClassVar[str] = "vit"
     FIXED: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "problem_type": (None, "single_label_classification"),
         "pruned_heads": ({}, None),
         "quantization_config": (None,),
     }
@@ -82,6 +82,7 @@ class ViTConfig:
         check_deviation(self)
         activation(self.hidden_act)
         activation(self.pooler_act)
+        check_problem_type(self.problem_type)
         if min(self.grid) < 1:
             raise InputError(
                 f"config: patch_size={self.patch_size} is more than image_size={self.image_size}; "
@@ -116,12 +117,7 @@ class ViTConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The content of a ``config.json``, without ``architectures`` and ``dtype``."""
-        data = {"model_type": self.model_type, **asdict(self)}
-        if self.id2label is None:
-            del data["id2label"]
-        else:
-            data["label2id"] = {name: i for i, name in self.id2label.items()}
-        return data
+        return with_label_ids({"model_type": self.model_type, **asdict(self)})
 
 
 def _two(name: str, size: Size) -> tuple[int, int]:
@@ -268,11 +264,13 @@ class ViTForImageClassification(nn.Module):
         output_hidden_states: bool = False,
         output_attentions: bool = False,
     ) -> ModelOutput:
-        """``logits (B, classes)``, and ``loss``, the mean cross-entropy, for ``labels (B,)``.
+        """``logits (B, classes)``, and ``loss`` when ``labels`` are given.
+
+        ``labels (B,)`` are a class for each image; numbers to be met or several classes at once are
+        possible too, as ``config.problem_type`` says: see ``minift.models.losses.text_loss``.
 
         Raises:
-            InputError: as ``ViTModel``; labels of another shape or outside the classes; a head with
-                one class only.
+            InputError: as ``ViTModel``; labels of another shape or dtype, or outside the classes.
         """
         output = self.vit(
             pixel_values,
@@ -281,11 +279,7 @@ class ViTForImageClassification(nn.Module):
         )
         output.logits = self.classifier(output.last_hidden_state[:, 0])  # (B, classes)
         if labels is not None:
-            classes = self.classifier.out_features
-            if classes < 2:
-                raise InputError("labels: the model has one class; right: two or more to learn")
-            check_labels(labels, (len(pixel_values),), classes)
-            output.loss = F.cross_entropy(output.logits, labels)
+            output.loss = text_loss(output.logits, labels, self.config.problem_type)
         return output
 
 

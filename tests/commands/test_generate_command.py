@@ -147,7 +147,7 @@ def test_an_empty_prompt_begins_a_text(tmp_path, capsys):
 def test_wrong_options_are_one_line(writer, capsys, arguments, message):
     assert main(["generate", str(writer), "--prompt", "the", *arguments]) == 2
     output = capsys.readouterr()
-    assert output.err == f"minift: error: {message}\n"
+    assert (output.out, output.err) == ("", f"minift: error: {message}\n")
 
 
 def test_a_number_that_is_none(writer, capsys):

@@ -224,9 +224,11 @@ def gpt2_cut_gradient(layer, x, mask, cache, want):
     return x + layer.feed_forward(layer.norm_2(x).detach()), None
 
 
-def swapped_chunks(weight):
-    q, k, v = weight.chunk(3)
-    return torch.cat([q, v, k])
+@torch.no_grad()
+def exchange_k_and_v(product):
+    for parameter in (product.weight, product.bias):
+        q, k, v = parameter.clone().chunk(3)
+        parameter.copy_(torch.cat([q, v, k]))
 
 
 def untied(model):
@@ -263,8 +265,8 @@ GPT2_CASES = [
          lambda m: setattr(m.transformer.layers[2].attention, "scale", 6**-0.5),
          "transformer.layers.2.attention", "scale", {"scale_attn_by_inverse_layer_idx": True}),
     Case("k and v exchanged in the file", LM,
-         lambda m: with_weight(m.transformer.layers[0].attention.qkv, swapped_chunks),
-         "transformer.layers.0.attention.qkv", "weights differ"),
+         lambda m: exchange_k_and_v(m.transformer.layers[0].attention.qkv),
+         "transformer.layers.0.attention.qkv", "order of q, k, v"),
     Case("gelu for gelu_new", LM,
          lambda m: setattr(m.transformer.layers[1].feed_forward, "act", F.gelu),
          "transformer.layers.1.feed_forward", "activation variant"),

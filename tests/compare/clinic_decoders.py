@@ -104,8 +104,8 @@ def shares_as_they_are(logits, k):
     return logits.softmax(dim=-1).topk(k, dim=-1)
 
 
-def parallel(layer, x, rotation, padding, cache, record):
-    y = layer.attention(layer.norm_1(x), rotation, padding, cache, record)
+def parallel(layer, x, run):
+    y = layer.attention(layer.norm_1(x), run)
     return x + y + layer.feed_forward(layer.norm_2(x))
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 import transformers
-from clinic import CASES, Case, batch, broken, hf_model
+from clinic import CASES, SIZES, Case, batch, broken, hf_model
 from clinic_decoders import DECODER_CASES
 from matplotlib import pyplot as plt
 
@@ -35,7 +35,7 @@ def found_in(case: Case, seed: int = 0):
 def test_each_mistake_is_localised_and_named(case):
     diagnosis = found_in(case)
     first = diagnosis.causes[0]
-    line = f"{case.model:<20}{case.name:<42}{diagnosis.first:<40}{first.name}"
+    line = f"{case.model:<28}{case.name:<42}{diagnosis.first:<40}{first.name}"
     print(line)  # the localisation table: pytest -rP
     assert not diagnosis.ok
     assert (diagnosis.first, first.name, first.reproduced) == (case.module, case.cause, True), (
@@ -71,6 +71,38 @@ def test_a_healthy_model_is_called_healthy(model, side):
     missing = [n for n, m in ours.named_modules() if list(m.parameters(recurse=False))]
     # a head is the logits; T5's table is looked up by its stacks in transformers
     assert {name for name in missing if name not in ("lm_head", "shared")} <= names
+
+
+def test_as_many_tokens_as_heads_or_labels():
+    """Where two dimensions are of one size, shapes do not say which is which."""
+    theirs = hf_model(MODELS["Qwen3ForCausalLM"])  # 4 heads; theirs norms (B, T, H, D)
+    ids, mask = batch()
+    assert diagnose(minift.from_hf(theirs), theirs, ids[:, :4], mask[:, :4]).ok
+    sizes = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 4}
+    config = transformers.BertConfig(**sizes, vocab_size=53, intermediate_size=9, num_labels=11)
+    theirs = transformers.BertForSequenceClassification(config).eval()
+    assert diagnose(minift.from_hf(theirs), theirs, ids, mask).ok
+
+
+HEADS = ["BertForPreTraining", "BertForMaskedLM", "BertForNextSentencePrediction", "GPT2Model",
+         "BertForSequenceClassification", "GPT2ForSequenceClassification"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_healthy_models_with_other_heads(name, side):
+    base = "BertModel" if name.startswith("Bert") else "GPT2LMHeadModel"
+    cls = getattr(transformers, name)
+    theirs = cls(cls.config_class(**SIZES[base], pad_token_id=0)).eval()
+    ids, mask = batch(side)
+    ids = ids.clamp(min=1).masked_fill(mask == 0, 0)
+    ours = minift.from_hf(theirs)
+    assert diagnose(ours, theirs, ids, mask).ok
+    layers = getattr(ours, "bert", getattr(ours, "transformer", ours)).layers
+    layers[1].feed_forward.act = torch.relu
+    diagnosis = diagnose(ours, theirs, ids, mask)
+    assert diagnosis.first.endswith("layers.1.feed_forward")
+    assert [cause.name for cause in diagnosis.causes] == ["activation variant"]
 
 
 def test_a_healthy_model_of_images():

@@ -99,6 +99,17 @@ def test_several_eos_tokens_and_what_fills(pad):
     assert (52 if pad else eos[0]) in got[:, -1].tolist()
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_most_tokens_end_a_text(seed):
+    """Candidates must be so many that K of them go on, even if all EOS tokens come first."""
+    theirs = hf_gpt2(seed=seed, vocab_size=8)
+    ids = torch.randint(0, 8, (3, 4), generator=torch.Generator().manual_seed(seed))
+    options = {"num_beams": 4, "num_return_sequences": 4, "eos_token_id": [0, 1, 2, 3, 4, 5]}
+    options |= {"early_stopping": "never", "length_penalty": 4.0}  # the longest texts win
+    got = both(theirs, ids, torch.ones_like(ids), max_new_tokens=6, pad_token_id=7, **options)
+    assert len(got) == 12
+
+
 @pytest.mark.parametrize("options", [{"min_new_tokens": 6}, {"repetition_penalty": 1.5}], ids=str)
 def test_processors_act_on_log_probabilities(options):
     changed = []

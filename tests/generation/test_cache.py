@@ -99,3 +99,21 @@ def test_gradients_need_the_growing_one():
     cache.advance(2)
     cache.update(0, k, k)[0].sum().backward()
     assert k.grad.unique().tolist() == [2.0]
+
+
+@pytest.mark.parametrize(
+    ("capacity", "window", "kept"), [(None, None, 9), (12, None, 9), (12, 4, 3)]
+)
+def test_what_is_held_and_what_it_takes(capacity, window, kept):
+    cache = KVCache(capacity)
+    assert cache.nbytes == 0
+    for length in (4, 1, 4):
+        for layer in (0, 1):
+            k = torch.zeros(2, 3, length, 4, dtype=torch.float16)
+            cache.update(layer, k, k, window)
+        cache.advance(length)
+    assert cache.kept(0) == cache.kept(1) == kept
+    room = 12 if capacity and window is None else kept
+    assert cache.nbytes == 2 * 2 * (2 * 3 * room * 4) * 2  # layers, keys and values, numbers, bytes
+    cache.set_cross(0, k, k)
+    assert cache.nbytes == 2 * 2 * (2 * 3 * room * 4) * 2 + 2 * (2 * 3 * 4 * 4) * 2

@@ -67,6 +67,15 @@ def test_the_oldest_turns_are_forgotten(chat):
     assert len(chat.messages) > 2  # no more than needed
 
 
+def test_long_answers_leave_half_of_the_positions_to_the_conversation():
+    hf = hf_gpt2(vocab_size=len(byte_level()), n_positions=120)
+    chat = Chat(minift.from_hf(hf), Marked())
+    "".join(chat.reply("a", max_new_tokens=3))
+    chat.reply("b", max_new_tokens=119)
+    assert chat.tokenizer.seen[-1][0]["content"] == "a"
+    assert chat.forgotten == 0
+
+
 def test_a_long_question_gets_a_short_answer(chat):
     question = "x" * 40
     room = 60 - len(

@@ -125,7 +125,7 @@ def test_router_jitter_from_the_same_seed():
     mine = ours(ids).logits
     torch.manual_seed(4)
     assert_close(mine, theirs(ids, use_cache=False).logits, "logits")
-    assert float((mine - ours.eval()(ids).logits).abs().max()) > 0.1
+    assert float((mine - ours.eval()(ids).logits).detach().abs().max()) > 0.1
 
 
 @pytest.mark.parametrize("name", ONE_EACH)
@@ -143,6 +143,19 @@ def test_attention_maps(name):
         if window is not None:
             assert float(ours_layer.tril(-window)[real].max()) == 0.0
             assert float(ours_layer.tril(1 - window)[real].max()) > 0.0
+
+
+@pytest.mark.parametrize("name", ["mistral-window", "gemma2"])
+def test_with_the_kernels(name):
+    pytest.importorskip("triton")
+    ours = minift.from_hf(hf_decoder(name, head_dim=8))
+    ids, mask = ragged([9, 4, 13], "left")
+    with torch.no_grad():
+        right = ours(ids, mask).logits[mask != 0]
+        with use_backend("triton"):
+            mine = ours(ids, mask).logits[mask != 0]
+    # windows, soft-cap, grouped heads and padding at once: measured up to 3e-6 of |logits| to 12
+    assert float((mine - right).abs().max()) <= 1e-5
 
 
 @pytest.mark.parametrize("name", DECODERS)

@@ -17,6 +17,7 @@ from tiny_hf import (
 )
 
 import minift
+from minift.compare import compare
 from minift.errors import InputError
 from minift.layers.attention import use_backend
 from minift.models.bert import BertConfig
@@ -83,6 +84,17 @@ def test_logits_loss_and_every_gradient(family, name, impl, backend, side):
             model.zero_grad()
             output.loss.backward()
         assert_gradients_close(ours, theirs)
+
+
+@pytest.mark.parametrize(("family", "name"), ALL)
+def test_the_comparison_of_minift_takes_them(family, name):
+    theirs = hf_head(family, name)
+    ours = minift.from_hf(theirs)
+    own, _ = inputs_for(theirs, name, [9, 4, 17], "left")
+    report = compare(ours, theirs, own["input_ids"], own["attention_mask"])
+    assert report.ok, report.table()
+    names = [row.name for row in report.rows]
+    assert names[-2:] == ["pair logits" if name.startswith("pre") else "logits", "gradients"]
 
 
 @pytest.mark.parametrize("config", ["odd-sizes", "silu-pad-3", "tanh-wide"])

@@ -159,6 +159,33 @@ def test_tokens_are_those_of_generate(name, options):
     assert torch.equal(ours.generate(ids, max_new_tokens=11, **options), wanted)  # mask by id
 
 
+def test_padding_that_also_ends_a_text_is_seen_as_a_token():
+    theirs = hf_t5(seed=3)
+    ours = minift.from_hf(theirs)
+    ids, mask, _ = pair(side="left", seed=2)
+    options = {"max_new_tokens": 6, "eos_token_id": [0, 1]}
+    wanted = theirs.generate(input_ids=ids, **options)
+    assert torch.equal(ours.generate(ids, **options), wanted)
+    assert not torch.equal(ours.generate(ids, mask, **options), wanted)
+
+
+def test_positions_of_the_target_say_nothing_of_the_source():
+    theirs = hf_t5()
+    ours = minift.from_hf(theirs)
+    ids, mask, labels = pair((5, 3), (5, 4))  # as long as each other: a bias would fit
+    wanted = theirs(input_ids=ids, attention_mask=mask, labels=labels).logits
+    assert_close(ours(ids, mask, labels=labels).logits, wanted, "logits")
+
+
+def test_generating_is_without_dropout_and_leaves_the_mode():
+    theirs = hf_t5(dropout=0.3, seed=3)
+    ours = minift.from_hf(theirs).train()
+    ids, mask, _ = pair()
+    wanted = theirs.generate(input_ids=ids, attention_mask=mask, max_new_tokens=8)
+    assert torch.equal(ours.generate(ids, mask, max_new_tokens=8), wanted)
+    assert ours.training
+
+
 def test_samples_are_those_of_generate():
     theirs = hf_t5(seed=5)
     ours = minift.from_hf(theirs)

@@ -39,6 +39,8 @@ def test_logits_loss_and_every_gradient(name, backend, side):
         theirs.zero_grad()
         with use_backend(backend):
             mine, (logits, loss), real = both(ours, theirs, sources, targets, side, seed)
+        # measured: logits 0, loss 5e-7, gradients 2e-7, since theirs glues q, k and v into one
+        # product; PyTorch's own fp32 and fp64 differ by 1e-6, 8e-7 and 2e-7
         assert_close(mine.logits[real != 0], logits[real != 0], "logits")
         assert_close(mine.loss, loss, "loss")
         mine.loss.backward()

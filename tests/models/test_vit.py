@@ -60,6 +60,28 @@ def test_logits_loss_and_every_gradient(name, impl, backend):
         assert_gradients_close(ours, theirs)
 
 
+@pytest.mark.parametrize(
+    ("problem", "classes", "labels"),
+    [
+        ("regression", 1, torch.tensor([0.5, -2.0, 1.0])),
+        ("regression", 2, torch.randn(3, 2, generator=torch.Generator().manual_seed(0))),
+        ("multi_label_classification", 4, torch.eye(4)[:3]),
+        (None, 1, torch.tensor([0.5, -2.0, 1.0])),
+        (None, 4, torch.eye(4)[:3]),
+        (None, 4, torch.tensor([3, 0, 1])),
+    ],
+)
+def test_other_losses(problem, classes, labels):
+    theirs = hf_vit("plain", HEAD, labels=classes)
+    theirs.config.problem_type = problem
+    ours, pixels = minift.from_hf(theirs), images(theirs.config)
+    mine, wanted = ours(pixels, labels).loss, theirs(pixels, labels).loss
+    assert_close(mine, wanted, "loss")
+    mine.backward()
+    wanted.backward()
+    assert_gradients_close(ours, theirs)
+
+
 @pytest.mark.parametrize(("impl", "backend"), IMPLEMENTATIONS)
 @pytest.mark.parametrize("name", ["plain", "oblong", "one-patch-no-bias"])
 def test_ten_steps_with_dropout_from_the_same_seed(name, impl, backend):
@@ -184,9 +206,9 @@ def test_random_start_is_that_of_transformers(cls):
     ("options", "message"),
     [
         (
-            {"problem_type": "regression"},
-            "config: problem_type='regression' is not supported; "
-            "right: None or 'single_label_classification'",
+            {"problem_type": "ranking"},
+            "config: problem_type: unknown 'ranking'; known: regression, "
+            "single_label_classification, multi_label_classification",
         ),
         ({"image_size": "big"}, "config: image_size='big'; right: int or list or tuple"),
         (
@@ -238,6 +260,3 @@ def test_wrong_inputs_are_named():
         with pytest.raises(InputError) as caught:
             ours(**{"pixel_values": pixels, "labels": labels, **change})
         assert str(caught.value) == message
-    single = minift.from_hf(hf_vit("plain", HEAD, labels=1))
-    with pytest.raises(InputError, match="labels: the model has one class; right: two or more"):
-        single(pixels, labels * 0)

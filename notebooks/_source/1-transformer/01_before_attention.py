@@ -178,9 +178,9 @@ check("before.text_conv", text_conv)
 torch.manual_seed(0)
 ours, theirs = CausalConv(6, 4, width=3), nn.Conv1d(6, 4, 3)
 ours.load_state_dict(theirs.state_dict())
+x, direction = torch.randn(5, 9, 6), torch.randn(5, 9, 4)
 
 # %%
-x, direction = torch.randn(5, 9, 6), torch.randn(5, 9, 4)
 outputs = [ours(x), theirs(F.pad(x.mT, (2, 0))).mT]
 sum((y * direction).sum() for y in outputs).backward()
 
@@ -289,11 +289,11 @@ direction = LSTM(3, 1).layers[0][0].requires_grad_(False)
 for parameter in direction.hidden.parameters():
     parameter.zero_()
 rows = [[0, 20, 0], [0, -20, 0], [2, 0, 0], [0, 0, 20]]  # i, f, g, o: what of x opens the gate?
-direction.input.weight.copy_(torch.tensor(rows))
-direction.input.bias.copy_(torch.tensor([-10.0, 10, 0, -10]))
+bias = torch.tensor([-10.0, 10, 0, -10])
+direction.input.load_state_dict({"weight": torch.tensor(rows), "bias": bias})
+x = torch.zeros(12, 3)  # 12 words
 
 # %%
-x = torch.zeros(12, 3)  # 12 words
 x[:, 0] = torch.tensor([0.5, 0.9, -0.3, 0.7, 0.1, -0.8, 0.6, -0.6, 0.2, 0.4, -0.1, 0.3])
 x[[1, 7], 1], x[[4, 6, 10], 2] = 1.0, 1.0
 
@@ -490,8 +490,9 @@ print("attention: right everywhere:", min(right["attention"]) > 0.9)
 # - **The CNN has an edge.** Among its 5 words it finds what is near; the sixth does not exist for
 #   it. More training would change nothing.
 # - **The LSTM has no edge, but its memory is one vector.** Every new fact has to be written into
-#   the same 32 numbers as the others, and read out of them again by fixed matrices. With more
-#   numbers and many more steps it gets better; it stays hard work.
+#   the same 32 numbers as the others, and read out of them again by fixed matrices. That can be
+#   learnt: with 64 numbers and four times the steps, 99 of 100 answers are right. But the longer
+#   the story, the more of both it takes.
 # - **Attention keeps every word's vector.** It compares the question with all of them and takes
 #   what fits. Nothing has to be squeezed in, nothing fades, and it learnt this in half as many
 #   steps.

@@ -15,7 +15,7 @@
 # - write learned, sinusoidal and rotary positions, and choose between them;
 # - recognise the usual mistakes with positions, none of which raises an error.
 #
-# *75 minutes with the exercises; 10 seconds to run on two CPU cores, with 1.2 GB of memory. The
+# *75 minutes with the exercises; 10 seconds to run on two CPU cores, with 1 GB of memory. The
 # first run downloads MiniLM, a small BERT with real weights (84 MB).*
 
 # %%
@@ -138,7 +138,9 @@ GROUPS = {
 chosen = [word for group in GROUPS.values() for word in group]
 vectors = directions[[row(word) for word in chosen]]
 fig, ax = plt.subplots(figsize=(6.6, 5.6))
-heatmap(ax, (vectors @ vectors.T).round(decimals=1), rows=chosen, columns=chosen, numbers=".1f")
+heatmap(
+    ax, (vectors @ vectors.T).round(decimals=1) + 0.0, rows=chosen, columns=chosen, numbers=".1f"
+)
 ax.tick_params(axis="x", rotation=60)
 ax.set(xlabel="word", ylabel="word", title="Cosine similarity of rows of MiniLM's table")
 print(describe(fig))
@@ -150,7 +152,11 @@ print(describe(fig))
 # first two *principal components*, from PyTorch's `svd`.)
 
 # %%
-GROUPS |= {"numbers": ["three", "five", "seven", "nine"], "places": ["london", "paris", "rome"]}
+del GROUPS["drinks"]
+GROUPS |= {
+    "numbers": ["three", "five", "seven", "nine"],
+    "places": ["london", "paris", "rome", "berlin"],
+}
 chosen = [word for group in GROUPS.values() for word in group]
 vectors = directions[[row(word) for word in chosen]]
 centred = vectors - vectors.mean(0)
@@ -237,8 +243,7 @@ ax.set(xlabel="position", ylabel="position", title="MiniLM's learned positions")
 print(describe(fig))
 
 # %% [markdown]
-# *Figure 3. Each position is most like its neighbours: the table has learnt that positions lie on a
-# line.*
+# *Figure 3. Each position is most like its neighbours, and the stripes are waves that training found.*
 #
 # It works, and it ends. The table has 512 rows, and there is no row for the 513th token.
 
@@ -414,13 +419,12 @@ rotary = (rotate(ones, wide)[0, 0, :1] @ rotate(ones, wide)[0, 0].T)[0] / 64
 fig, ax = plt.subplots(figsize=(6.8, 3.4))
 for name, y in {"learned (MiniLM)": learned, "sinusoidal": sines, "rotary": rotary}.items():
     ax.plot(far, y, label=name)
-ax.set(xlabel="distance", ylabel="similarity", title="How near is near?", ylim=(-0.5, 1.05))
+ax.set(xlabel="distance", ylabel="similarity", title="How near is near?", ylim=(-0.65, 1.05))
 ax.legend()
 print(describe(fig))
 
 # %% [markdown]
-# *Figure 5. In all three, closeness fades with distance; two of them were built so, and one has
-# learnt it.*
+# *Figure 5. In all three, near is more alike than far; the learned table has waves of its own.*
 #
 # | | learned | sinusoidal | rotary |
 # |---|---|---|---|

@@ -134,7 +134,7 @@ print("without ε", normalise(zeros, torch.ones(4), 0.0))
 
 # %% [markdown]
 # One division by zero, and a NaN goes through everything that follows. In half precision it does
-# not even take zeros: the squares of numbers below 0.0002 are 0 in fp16. So the norm is computed in
+# not even take zeros: the squares of numbers below 0.0001 are 0 in fp16. So the norm is computed in
 # fp32 whatever the dtype of the model is.
 #
 # ## 2. RoPE: a position is an angle
@@ -170,8 +170,8 @@ for m, n in [(0, 0), (1, 1), (50, 50), (1, 0), (8, 7), (0, 1), (100, 101)]:
 #
 # $$m \cdot \theta_i, \qquad \theta_i = \text{base}^{-2i/D}$$
 #
-# Pair 0 turns by 1 radian a position (57°). The last one takes tens of thousands of positions for
-# one round. Together they work like the hands of a clock: the fast hand tells neighbours apart, the
+# Pair 0 turns by 1 radian a position (57°). The last one of SmolLM2 takes hundreds of thousands of
+# positions for one round. Together they work like the hands of a clock: the fast hand tells neighbours apart, the
 # slow one tells morning from evening.
 
 # %%
@@ -223,8 +223,8 @@ for first in (0, 5, 1000):
 print("without turning:", torch.allclose(q @ k.transpose(-2, -1), scores_at(0), atol=2e-3))
 
 # %% [markdown]
-# The two rows above are worth a second look. Positions 1000 to 1003 give the scores of 0 to 3:
-# nothing in the model knows absolute positions any more. This is why padding on the left does no
+# The third row is worth a second look. Positions 1000 to 1003 give the scores of 0 to 3: nothing in
+# the model knows absolute positions any more. This is why padding on the left does no
 # harm as long as it is masked, and why there is no table that ends.
 #
 # ### Exercise 1: turn the pairs

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # A mixture of experts: large, and yet fast
 #
-# In [the modern decoder](07_modern_decoder.ipynb) two thirds of all numbers are in the feed-forward
-# parts, and every token goes through all of them. Must it? A token of a sum has little use for what
+# In [the modern decoder](07_modern_decoder.ipynb) most of the numbers are in the feed-forward parts,
+# and every token goes through all of them. Must it? A token of a sum has little use for what
 # the model knows of grammar. A **mixture of experts** has many feed-forward networks in the place
 # of one. A small *router* looks at each token and sends it to two of them. Mixtral, DeepSeek,
 # Qwen-MoE and others are built like this.
@@ -418,9 +418,9 @@ axes[2].legend()
 print(describe(fig))
 
 # %% [markdown]
-# *Figure 3. One line for each expert: left to itself the router uses some three times as much as an
-# even share and others hardly at all; with the balance term all stay near one eighth, and the model
-# predicts as well.*
+# *Figure 3. One line for each expert: left to itself the router gives one of them nearly three times
+# an even share and others hardly anything; with the balance term all stay near one eighth, and the
+# model predicts as well.*
 
 # %%
 for name, uses in (("free", free_uses), ("balanced", balanced_uses)):
@@ -500,7 +500,7 @@ print(describe(fig))
 
 # %% [markdown]
 # *Figure 4. At a capacity factor of 1.25 the balanced router loses next to nothing, the free one
-# many times as much; to lose nothing it would need twice the room.*
+# many times as much; to lose nothing it would need more than twice the room.*
 #
 # ## 7. Break it and see
 #

@@ -182,7 +182,7 @@ print(describe(fig))
 
 # %% [markdown]
 # *Figure 1. A low temperature gives most of the probability to a few words, a high one takes it
-# away from all of them.*
+# away from them.*
 #
 # Where does it go, at t = 2? To the ten thousand others: thousands of words that never stood there get a
 # little each, and that is a lot together. Read what comes of it.
@@ -598,8 +598,7 @@ print("without a cache it is N times as much:", torch.equal(without, n * cached)
 cache = KVCache(capacity=21)
 with torch.no_grad():
     model(padded, mask, cache=cache)
-held = sum(t.nbytes for pair in cache._layers.values() for t in pair)
-print("formula", 2 * 2 * 4 * 6 * (3 * 21) * 4, "bytes; held", held, "bytes")
+print("formula", 2 * 2 * 4 * 6 * (3 * 21) * 4, "bytes; held", cache.nbytes, "bytes")
 
 # %% [markdown]
 # Two inventions make it smaller; [the modern decoder](07_modern_decoder.ipynb) has both. With
@@ -624,7 +623,7 @@ cache = KVCache()
 with torch.no_grad():
     for step in range(4):
         mistral(texts[:, 5 * step : 5 * step + 5], cache=cache)
-        print(f"{cache.length:2} tokens seen, {cache._layers[0][0].shape[2]} keys kept")
+        print(f"{cache.length:2} tokens seen, {cache.kept(layer=0)} keys kept")
 
 # %%
 n = torch.arange(0, 8193, 64)
@@ -710,6 +709,9 @@ model.generate(moved, (moved > 0).long())
 #   last of them.
 # - The KV cache keeps what later tokens cannot change: one token a pass instead of all, for memory
 #   that grows with the text, unless key heads are shared or a window forgets.
+#
+# On the command line, `python -m minift generate smollm2 --prompt "Once upon a time"` and
+# `python -m minift chat smollm2` write with a real model; their options are those of this notebook.
 #
 # **Next:** from what a model writes to what goes on in it:
 # [looking inside](12_looking_inside.ipynb).
