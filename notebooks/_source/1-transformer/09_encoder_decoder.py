@@ -131,11 +131,15 @@ print("ids, mask, labels:", *(tuple(part.shape) for part in batch(test)))
 # layer of the second one more attention: *cross-attention*, with queries from the target, keys and
 # values from the source. This is the transformer of 2017 (Vaswani et al.).
 #
-# $$x \leftarrow \text{norm}(x + \text{attention}(x)), \quad
-# x \leftarrow \text{norm}(x + \text{feed\_forward}(x)) \qquad\text{(encoder)}$$
-# $$y \leftarrow \text{norm}(y + \text{attention}(y)), \quad
-# y \leftarrow \text{norm}(y + \text{attention}(y, x)), \quad
-# y \leftarrow \text{norm}(y + \text{feed\_forward}(y)) \qquad\text{(decoder)}$$
+# $$\begin{aligned}
+# \text{encoder:}\quad & x \leftarrow \text{norm}(x + \text{attention}(x)) \\
+# & x \leftarrow \text{norm}(x + \text{network}(x)) \\
+# \text{decoder:}\quad & y \leftarrow \text{norm}(y + \text{attention}(y)) \\
+# & y \leftarrow \text{norm}(y + \text{attention}(y, x)) \\
+# & y \leftarrow \text{norm}(y + \text{network}(y))
+# \end{aligned}$$
+#
+# (The network is the feed-forward part; the norm comes after each sum.)
 
 # %%
 source, target = as_source(1987, 3, 21, 1), "1987-03-21"
