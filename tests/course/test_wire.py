@@ -46,7 +46,8 @@ def test_a_tensor_comes_through(kind):
     "value",
     [
         None, True, 0, -(10**30), 1.5, INF, -INF, "é\n\x00", [], (), {}, [(1, [2.0]), {"a": (3,)}],
-        torch.float16, {"dict": [1], "tensor": {"float": "x"}},
+        torch.float16, {"dict": [1], "tensor": {"float": "x"}}, b"", b"\xff\x00", [b"a"],
+        {("a", 1): {2: b"x"}, None: 0.5, b"k": [], 1.5: ()},
     ],
     ids=repr,
 )  # fmt: skip
@@ -124,6 +125,10 @@ MALFORMED = {
     "sizes that are none": message(tensor(shape=[1.5, "x"]), bytes(8)),
     "a number that is none": message({"float": "nine"}),
     "a dict that is none": message({"dict": [1, 2]}),
+    "a key that can change": message({"dict": [[[1], 2]]}),
+    "a key that is a dict": message({"dict": [[{"dict": []}, 2]]}),
+    "bytes that are none": message({"hex": "xy"}),
+    "bytes of a number": message({"hex": 3}),
 }
 
 

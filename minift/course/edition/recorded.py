@@ -163,6 +163,8 @@ def encode(value: Any, tensors: Tensors) -> Any:
         return {"tuple": [encode(item, tensors) for item in value]}
     if type(value) is dict:
         return {"dict": [[encode(k, tensors), encode(v, tensors)] for k, v in value.items()]}
+    if type(value) is bytes:
+        return {"bytes": value.hex()}
     if isinstance(value, torch.dtype):
         return {"dtype": str(value).removeprefix("torch.")}
     if value is Ellipsis:
@@ -197,4 +199,5 @@ _DECODERS: dict[str, Callable[[Any, dict[str, Tensor]], Any]] = {
     "dict": lambda items, tensors: {decode(k, tensors): decode(v, tensors) for k, v in items},
     "dtype": _dtype,
     "ellipsis": lambda text, _: ...,
+    "bytes": lambda text, _: bytes.fromhex(text),
 }

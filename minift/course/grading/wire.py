@@ -72,9 +72,12 @@ def _encode(value: Any, tensors: list[bytes], depth: int) -> Any:
     if isinstance(value, (list, tuple)):
         items = [_encode(item, tensors, depth + 1) for item in value]
         return items if isinstance(value, list) else {"tuple": items}
-    if isinstance(value, dict) and all(type(key) is str for key in value):
-        pairs = [[key, _encode(item, tensors, depth + 1)] for key, item in value.items()]
-        return {"dict": pairs}
+    if type(value) is bytes:
+        return {"hex": value.hex()}
+    if isinstance(value, dict) and all(map(_is_key, value)):
+        depth += 1
+        items = value.items()
+        return {"dict": [[_encode(x, tensors, depth) for x in pair] for pair in items]}
     if isinstance(value, Real):  # NumPy's numbers, and subclasses of int and float
         plain = int(value) if isinstance(value, Integral) else float(value)
         return _encode(plain, tensors, depth)
@@ -133,12 +136,19 @@ class _Reader:
             "float": lambda t: float(t["float"]),
             "tuple": lambda t: tuple(self.value(item, depth + 1) for item in t["tuple"]),
             "dict": lambda t: {
-                self.value(str(k), depth): self.value(v, depth + 1) for k, v in t["dict"]
+                self._key(k, depth + 1): self.value(v, depth + 1) for k, v in t["dict"]
             },
+            "hex": lambda t: bytes.fromhex(t["hex"]),
             "tensor": self._tensor,
             "elsewhere": lambda t: torch.empty(_shape(t["shape"]), device="meta"),
         }
         return kinds[next(iter(tree))](tree)
+
+    def _key(self, tree: Any, depth: int) -> Any:
+        key = self.value(tree, depth)
+        if not _is_key(key):
+            raise WireError("a dict with keys that are no plain values")
+        return key
 
     def _tensor(self, tree: dict[str, Any]) -> Tensor:
         dtype, shape, size = _dtype(tree["tensor"]), _shape(tree["shape"]), tree["bytes"]
@@ -150,6 +160,13 @@ class _Reader:
         if tree["strides"] is None:
             return flat.reshape(shape)
         return flat.as_strided(shape, tree["strides"])
+
+
+def _is_key(value: Any) -> bool:
+    """What a dict may have for a key: plain values that cannot change, and tuples of them."""
+    if type(value) is tuple:
+        return all(map(_is_key, value))
+    return value is None or type(value) in (bool, int, float, str, bytes)
 
 
 def _shape(found: Any) -> list[int]:
