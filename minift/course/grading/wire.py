@@ -75,9 +75,8 @@ def _encode(value: Any, tensors: list[bytes], depth: int) -> Any:
     if type(value) is bytes:
         return {"hex": value.hex()}
     if isinstance(value, dict) and all(map(_is_key, value)):
-        depth += 1
-        items = value.items()
-        return {"dict": [[_encode(x, tensors, depth) for x in pair] for pair in items]}
+        pairs = [[_encode(x, tensors, depth + 1) for x in pair] for pair in value.items()]
+        return {"dict": pairs}
     if isinstance(value, Real):  # NumPy's numbers, and subclasses of int and float
         plain = int(value) if isinstance(value, Integral) else float(value)
         return _encode(plain, tensors, depth)
