@@ -186,6 +186,24 @@ def test_generating_is_without_dropout_and_leaves_the_mode():
     assert ours.training
 
 
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_with_a_cache_the_source_is_read_once(num_beams):
+    ours = minift.from_hf(hf_t5("deeper-decoder"))
+    ids, mask, _ = pair()
+    parts = [layer.cross_attention.k for layer in ours.decoder.layers]
+    for use_cache, times in ((True, 1), (False, 7)):
+        rows = []
+        hooks = [
+            part.register_forward_hook(lambda _m, _i, out: rows.append(len(out)))  # noqa: B023
+            for part in (*parts, ours.encoder.norm)
+        ]
+        options = {"max_new_tokens": 7, "eos_token_id": [], "num_beams": num_beams}
+        ours.generate(ids, mask, use_cache=use_cache, **options)
+        for hook in hooks:
+            hook.remove()
+        assert len(rows) == 1 + times * len(parts)
+
+
 def test_samples_are_those_of_generate():
     theirs = hf_t5(seed=5)
     ours = minift.from_hf(theirs)

@@ -196,6 +196,18 @@ def test_beams_are_the_most_probable_targets_with_and_without_a_cache():
         assert got[row, 1:].tolist() == [int(i) for i in divmod(int(total.argmax()), VOCAB)]
 
 
+def test_with_a_cache_the_source_is_read_once():
+    ours, _ = pair()
+    ids, mask = ragged([7, 12, 3])
+    calls = []
+    for layer in ours.decoder:
+        layer.cross_attention.key.register_forward_hook(lambda *_: calls.append(1))
+    for use_cache, times in ((True, 1), (False, 6)):
+        calls.clear()
+        ours.generate(ids, mask, max_new_tokens=6, eos_token_id=[], use_cache=use_cache)
+        assert len(calls) == times * len(ours.decoder)
+
+
 def test_attention_maps():
     ours, _ = pair("uneven-stacks")
     ids, mask = ragged([7, 4])

@@ -508,8 +508,8 @@ print(describe(fig))
 # token, and keeps the K best of all of them. [Generation](11_generation.ipynb) has the details;
 # here we ask what it is good for.
 #
-# A model that is sure needs no beams. So take the month out of the source. A good answer then is
-# any of twelve; what are the four most probable ones to this model?
+# A model that is sure needs no beams. So take the month out of the source: the model can only guess
+# it. Who finds the more probable dates then, greedy writing or four beams?
 
 # %%
 blind = [([word for word in source if word not in MONTHS.split()], t) for source, t in test]
@@ -532,13 +532,16 @@ print("more probable on average:", gain.mean().item() > 0)
 print("less probable in hardly any:", (gain < -1e-4).float().mean().item() < 0.1)
 
 # %% [markdown]
+# Where the model is in doubt, beams find texts that it holds to be more probable. That does not
+# make them right: nobody can know the month.
+#
 # ## 9. T5: the same two stacks, three years later
 #
 # T5 (Raffel et al. 2020) tried out, one after the other, what can be varied in an encoder-decoder.
 # What it kept:
 #
 # - **The norm comes first** (x + attention(norm(x))), as in GPT-2, so that large steps are harmless.
-#   It is the root mean square only, without a mean, and products have no bias.
+#   It divides by the root mean square and takes no mean off, and products have no bias.
 # - **Every task is text to text.** A few words in front say what is wanted: "translate English to
 #   German: …", "summarize: …". One model, one loss, one way to ask.
 # - **It was trained by filling gaps.** Stretches of text are cut out and replaced by marks; the
