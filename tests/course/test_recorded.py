@@ -21,7 +21,8 @@ BASE = torch.arange(24.0).reshape(2, 3, 4)
     "value",
     [
         None, True, False, 0, 1, -(2**70), 1.0, -0.0, 0.1, INF, -INF, "", "tags: äß→\n", ...,
-        b"\xff\x00", torch.bfloat16, torch.bool, (), [], {}, (1,), [1.0], (1, [2, (3,)], {"a": (None,)}),
+        torch.bfloat16, torch.bool, (), [], {}, (1,), [1.0], (1, [2, (3,)], {"a": (None,)}),
+        b"\xff\x00",
         {"b": 1, "a": 2}, {("PER", 1): [True]}, {1: "int", "1": "str"},
     ],
     ids=repr,

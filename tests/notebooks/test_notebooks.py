@@ -70,8 +70,8 @@ def test_a_row_has_title_what_it_is_about_and_minutes():
         "| [00 Start here](notebooks/00_start_here.ipynb) | A language model scores what could "
         "come next; the smallest one counts pairs of words. | 20 min |"
     )
-    assert lines[3] == (
-        "| [1-transformer/01 Attention](notebooks/1-transformer/04_attention.ipynb) | "
+    assert lines[6] == (
+        "| [1-transformer/04 Attention](notebooks/1-transformer/04_attention.ipynb) | "
         "from one dot product to a layer of a real model | 90 min |"
     )
     for line in lines[2:]:
