@@ -7,6 +7,7 @@ no traceback); 130 interrupted.
 """
 
 import argparse
+import errno
 import os
 import sys
 from importlib import import_module
@@ -68,8 +69,19 @@ def main(argv: list[str] | None = None) -> int:
         print("minift: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `minift ... | head`: the reader has gone, which is not an error
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()
         return 0
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _silence()
+        print(f"minift: error: output: {error.strerror}", file=sys.stderr)
+        return 2
+
+
+def _silence() -> None:
+    """Nothing more goes to standard output: Python would try once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from minift.commands.numbers import seed
 from minift.errors import InputError
 
 
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch", type=int, default=4, help="sequences (default 4)")
     parser.add_argument("--length", type=int, default=48, help="tokens of the longest (default 48)")
-    parser.add_argument("--seed", type=int, default=0, help="of the random tokens (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of the random tokens (default 0)")
     parser.add_argument("--no-gradients", action="store_true", help="compare the outputs only")
     parser.add_argument("--modules", action="store_true", help="a line for each module")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")

@@ -4,6 +4,7 @@ import argparse
 import sys
 from typing import Any
 
+from minift.commands.numbers import seed
 from minift.errors import InputError
 
 SAMPLING = ("temperature", "top_k", "top_p", "min_p")
@@ -18,7 +19,7 @@ def add_options(parser: argparse.ArgumentParser, new_tokens: str) -> None:
         ("--top-p", float, None, "draw from the most probable ones that have this probability"),
         ("--min-p", float, None, "draw from those so many times as probable as the best"),
         ("--repetition-penalty", float, 1.0, "above 1: fewer repetitions (default 1)"),
-        ("--seed", int, None, "draw; the same seed writes the same text"),
+        ("--seed", seed, None, "draw; the same seed writes the same text"),
     )
     for name, kind, default, text in numbers:
         parser.add_argument(name, type=kind, default=default, metavar="N", help=text)
@@ -28,14 +29,28 @@ def add_options(parser: argparse.ArgumentParser, new_tokens: str) -> None:
 
 
 def options_of(args: argparse.Namespace) -> dict[str, Any]:
-    """Keyword arguments of ``generate``: greedy, unless something about drawing was said."""
+    """Keyword arguments of ``generate``: greedy, unless something about drawing was said.
+
+    Raises:
+        InputError: a value that has no meaning.
+    """
     options: dict[str, Any] = {
         "max_new_tokens": args.max_new_tokens,
         "repetition_penalty": args.repetition_penalty,
         "stop_strings": args.stop,
     }
     given = {name: getattr(args, name) for name in SAMPLING if getattr(args, name) is not None}
-    return options | given | {"do_sample": bool(given) or args.seed is not None}
+    options |= given | {"do_sample": bool(given) or args.seed is not None}
+    _check(options | {"num_beams": getattr(args, "num_beams", 1)})
+    return options
+
+
+def _check(options: dict[str, Any]) -> None:
+    """Refuse what has no meaning before a model is loaded and a prompt is read."""
+    from minift.generation.settings import GenerationSettings
+
+    said = {name: value for name, value in options.items() if value is not None}
+    GenerationSettings(**{**said, "stop_strings": tuple(options["stop_strings"] or ())})
 
 
 def load_writer(name_or_path: str) -> tuple[Any, Any]:

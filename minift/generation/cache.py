@@ -96,7 +96,12 @@ class KVCache:
         if layer not in self._layers:
             batch, heads, _, dim = k.shape
             shape = (batch, heads, capacity)
-            self._layers[layer] = (k.new_empty(*shape, dim), v.new_empty(*shape, v.shape[3]))
+            try:
+                self._layers[layer] = (k.new_empty(*shape, dim), v.new_empty(*shape, v.shape[3]))
+            except RuntimeError:
+                raise InputError(
+                    f"cache: no memory for {capacity} tokens; right: fewer, or KVCache()"
+                ) from None
         keys, values = self._layers[layer]
         keys[:, :, self.length : end] = k
         values[:, :, self.length : end] = v

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from minift.errors import InputError
 
 C = TypeVar("C")
+MOST, MOST_LAYERS = 2**31 - 1, 10_000  # beyond, building the model would never end
 
 
 def read_config(cls: type[C], data: Mapping[str, Any], fixed: Mapping[str, tuple[Any, ...]]) -> C:
@@ -73,10 +74,13 @@ def _by_id(item: tuple[Any, Any]) -> int:
 
 
 def check_positive(config: Any, *names: str) -> None:
-    """Raises InputError for a size that is not at least 1."""
+    """Raises InputError for a size that is not at least 1, or that no model has."""
     for name in names:
-        if getattr(config, name) < 1:
-            raise InputError(f"config: {name}={getattr(config, name)}; right: at least 1")
+        value, most = getattr(config, name), MOST_LAYERS if "layer" in name else MOST
+        if value < 1:
+            raise InputError(f"config: {name}={value}; right: at least 1")
+        if value > most:
+            raise InputError(f"config: {name}={value}; right: at most {most:,}")
 
 
 def check_probability(config: Any, *names: str) -> None:

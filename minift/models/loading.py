@@ -252,7 +252,7 @@ def _family(data: Mapping[str, Any]) -> Family:
 def _architecture(data: Mapping[str, Any]) -> str | None:
     """The class that the checkpoint was saved from."""
     names = data.get("architectures") or [None]
-    if not isinstance(names, list):
+    if not isinstance(names, list) or not isinstance(names[0], str | None):
         raise InputError(f"architectures={names!r}; right: a list with one class name")
     return names[0]
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from minift.errors import InputError
 from minift.text.added_tokens import AddedToken
 from minift.text.chat import ChatMixin
+from minift.text.checks import check_ids
 from minift.text.decode import clean_up
 from minift.text.tokenizer import NO_LIMIT, SPECIAL, Encoding
 
@@ -155,7 +156,7 @@ class BaseTokenizer(ChatMixin):
         Raises:
             InputError: an id that the vocabulary does not have.
         """
-        ids = [int(id_) for id_ in ids]
+        ids = check_ids(ids)
         unknown = [id_ for id_ in ids if id_ not in self._token_of]
         if unknown:
             raise InputError(f"ids: {unknown[0]}; right would be 0 to {max(self._token_of)}")

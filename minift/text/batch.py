@@ -104,6 +104,10 @@ def build_batch(
 def as_lists(
     text: str | list[str], text_pair: str | list[str] | None
 ) -> tuple[list[str], list[str] | list[None]]:
+    for name, given in (("text", text), ("text_pair", text_pair or [])):
+        if not isinstance(given, str | list | tuple):
+            kind = type(given).__name__
+            raise InputError(f"{name}: {kind} given; right would be a text or a list of texts")
     firsts = [text] if isinstance(text, str) else list(text)
     if not firsts:
         raise InputError("text: an empty list; right would be a text or a list of texts")

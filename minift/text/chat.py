@@ -150,5 +150,6 @@ def _compiled(template: str) -> "Template":
     environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
     try:
         return environment.from_string(template)
-    except TemplateError as error:
-        raise InputError(f"chat_template: not a Jinja template ({error})") from None
+    except (TemplateError, MemoryError, OverflowError, RecursionError) as error:
+        why = str(error) or type(error).__name__
+        raise InputError(f"chat_template: not a Jinja template ({why})") from None

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from minift.errors import InputError
 from minift.text.chat import ChatMixin
+from minift.text.checks import check_ids
 from minift.text.tokenizer import NO_LIMIT, SPECIAL, Encoding
 
 if TYPE_CHECKING:
@@ -69,8 +70,8 @@ class HuggingFaceTokenizer(ChatMixin):
         return self._ask(text, add_special_tokens=add_special_tokens)["input_ids"]
 
     def decode(self, ids: "Sequence[int] | Tensor", skip_special_tokens: bool = False) -> str:
-        """The text of ids."""
-        return self.hf.decode([int(id_) for id_ in ids], skip_special_tokens=skip_special_tokens)
+        """The text of ids; InputError for what are no whole numbers."""
+        return self.hf.decode(check_ids(ids), skip_special_tokens=skip_special_tokens)
 
     def tokenize(self, text: str | list[str]) -> Encoding:
         """Ids, tokens, offsets and word numbers, without special tokens."""

@@ -1,5 +1,6 @@
 """``minift generate`` as a user runs it, with good and with bad input."""
 
+import errno
 import io
 import json
 import sys
@@ -12,6 +13,7 @@ from tiny_tokenizers import byte_level, characters
 
 import minift
 from minift.__main__ import main
+from minift.generation.cache import KVCache
 
 
 @pytest.fixture(scope="module")
@@ -150,9 +152,31 @@ def test_wrong_options_are_one_line(writer, capsys, arguments, message):
     assert (output.out, output.err) == ("", f"minift: error: {message}\n")
 
 
-def test_a_number_that_is_none(writer, capsys):
+def test_wrong_options_are_refused_before_anything_is_read(capsys, monkeypatch):
+    feed(monkeypatch, b"")
+    for command in ("generate", "chat"):
+        assert main([command, "smollm2", "--max-new-tokens", "0"]) == 2
+        assert capsys.readouterr().err == "minift: error: max_new_tokens: 0; right: at least 1\n"
+
+
+def test_no_memory_and_no_disk(writer, capsys, monkeypatch):
+    with torch.no_grad(), pytest.raises(minift.InputError, match="cache: no memory for 10000000"):
+        KVCache(10**15).update(0, torch.zeros(1, 1, 1, 4), torch.zeros(1, 1, 1, 4))
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("builtins.print", full)
+    monkeypatch.setattr("minift.__main__._silence", lambda: None)
+    monkeypatch.setattr("minift.__main__.print", lambda *a, file: file.write(a[0]), raising=False)
+    assert main(["generate", str(writer), "--prompt", "the"]) == 2
+    assert capsys.readouterr().err == "minift: error: output: No space left on device"
+
+
+@pytest.mark.parametrize("option", [["--top-k", "many"], ["--seed", "-1"], ["--seed", "9" * 30]])
+def test_a_number_that_is_none(writer, capsys, option):
     with pytest.raises(SystemExit) as stop:
-        main(["generate", str(writer), "--top-k", "many"])
+        main(["generate", str(writer), *option])
     assert stop.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
 

@@ -97,6 +97,18 @@ def test_no_config(folder):
             ": architectures='BertModel'; right: a list with one class name",
         ),
         (
+            '{"model_type": "bert", "architectures": [[1]]}',
+            ": architectures=[[1]]; right: a list with one class name",
+        ),
+        (
+            f'{{"model_type": "gpt2", "n_embd": {10**30}}}',
+            f": config: n_embd={10**30}; right: at most 2,147,483,647",
+        ),
+        (
+            '{"model_type": "gpt2", "n_layer": 1000000}',
+            ": config: n_layer=1000000; right: at most 10,000",
+        ),
+        (
             '{"model_type": "bert", "architectures": ["BertForQuestionAnswering"]}',
             ": architectures: unknown 'BertForQuestionAnswering'; known: BertForMaskedLM, "
             "BertForNextSentencePrediction, BertForPreTraining, BertForSequenceClassification, "
@@ -174,7 +186,7 @@ def test_many_problems_are_counted(folder, edit):
 
 
 def test_sizes_beyond_any_memory(folder, edit):
-    edit(hidden_size=4 * 10**10)
+    edit(hidden_size=2**31 - 8)
     assert error_of(folder).startswith("config: sizes that no memory holds (")
 
 
