@@ -198,7 +198,7 @@ def test_progress_draws_and_prints(folder, capsys, agg):
     printed = capsys.readouterr().out
     assert printed.startswith("00_start_here: 1 of 1\n")
     assert f"all: 1 of {len(names())}\nNext: " in printed
-    assert "Plot 'Your progress, next: attention." in printed
+    assert "Plot 'Your progress, next: before." in printed
     assert "': x is 'exercises that are right', y is 'notebook'" in printed
     assert len(plt.get_fignums()) == 1
 
