@@ -202,7 +202,13 @@ def _sharded_tensors(folder: Path) -> dict[str, Tensor]:
     for shard in sorted({str(place) for place in places.values()}):
         if Path(shard).name != shard or not (folder / shard).is_file():
             raise InputError(f"{index}: names {shard!r}, which is not a file in {folder}")
-        tensors.update(read_file(folder / shard))
+        held = read_file(folder / shard)
+        if strange := sorted(name for name in held if places.get(name) != shard):
+            raise InputError(
+                f"{index}: {listed(strange)} in {shard}, against its weight_map; right: an index "
+                "that was written with its shards"
+            )
+        tensors.update(held)
     if absent := sorted(places.keys() - tensors.keys()):
         raise InputError(f"{index}: {listed(absent)} not in the shards; right: download again")
     return tensors

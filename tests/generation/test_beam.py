@@ -110,6 +110,22 @@ def test_most_tokens_end_a_text(seed):
     assert len(got) == 12
 
 
+@pytest.mark.parametrize("beams", [2, 4])
+def test_the_likeliest_tokens_all_end_a_text(beams):
+    """More than 2 · K candidates are needed, or fewer than K texts would go on."""
+    theirs = hf_gpt2(vocab_size=20, seed=1)
+    eos = [3, 4, 5, 6, 7, 8, 9, 10]
+    with torch.no_grad():
+        norm, table = theirs.transformer.ln_f, theirs.transformer.wte.weight
+        norm.weight.mul_(0.2)
+        table[eos] += 4.0 * norm.bias / norm.bias.square().sum()  # logits of EOS: 4 more
+    ids = torch.randint(11, 20, (3, 4), generator=torch.Generator().manual_seed(1))
+    options = {"num_beams": beams, "num_return_sequences": beams, "eos_token_id": eos}
+    options |= {"early_stopping": "never", "length_penalty": 6.0, "max_new_tokens": 7}
+    got = both(theirs, ids, torch.ones_like(ids), pad_token_id=0, **options)
+    assert got.shape[1] == 4 + 7  # some went on to the end
+
+
 @pytest.mark.parametrize("options", [{"min_new_tokens": 6}, {"repetition_penalty": 1.5}], ids=str)
 def test_processors_act_on_log_probabilities(options):
     changed = []

@@ -306,6 +306,14 @@ def test_shards_that_do_not_agree(tmp_path):
     assert with_map({**index["weight_map"], "ghost": shard.name}) == (
         f"{where}: ghost not in the shards; right: download again"
     )
+    name = next(n for n, place in index["weight_map"].items() if place == shard.name)
+    other = next(place for place in index["weight_map"].values() if place != shard.name)
+    for wrong in ({**index["weight_map"], name: other}, {**index["weight_map"], name: None}):
+        kept = {n: place for n, place in wrong.items() if place is not None}
+        assert with_map(kept) == (
+            f"{where}: {name} in SHARD, against its weight_map; right: an index that was written "
+            "with its shards"
+        )
     (tmp_path.parent / "outside.safetensors").write_bytes(shard.read_bytes())
     assert with_map({"x": "../outside.safetensors"}) == (
         f"{where}: names '../outside.safetensors', which is not a file in FOLDER"
