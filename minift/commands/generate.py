@@ -59,13 +59,15 @@ def _seed(seed: int | None) -> None:
 
 def _pieces(model: Any, tokenizer: Any, prompt: str, options: dict[str, Any]) -> Iterator[str]:
     """The new text as it comes; with beams, when it is all there."""
+    from minift.generation.generate import check_room, trained_positions
     from minift.generation.streaming import prompt_ids, stream
 
     ids = prompt_ids(model, tokenizer, prompt)
     length = ids.shape[1]
+    most = trained_positions(model)
     if options["max_new_tokens"] is None:
-        room = model.max_positions - length
-        options = {**options, "max_new_tokens": max(1, min(NEW_TOKENS, room))}
+        options = {**options, "max_new_tokens": max(1, min(NEW_TOKENS, most - length))}
+    check_room(length, options["max_new_tokens"], most)
     if options["num_beams"] == 1:
         return stream(model, tokenizer, ids[0].tolist(), **options)
     text = model.generate(ids, tokenizer=tokenizer, **options)[0, length:].tolist()

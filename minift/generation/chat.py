@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from minift.errors import InputError
+from minift.generation.generate import trained_positions
 from minift.generation.settings import GenerationSettings
 from minift.generation.streaming import stream
 
@@ -69,7 +70,7 @@ class Chat:
         """The ids of what still fits, and the options with a number of new tokens that does."""
         options = {"eos_token_id": self._ends(), **options}
         wanted = GenerationSettings.read(options, self.model.config).max_new_tokens
-        most = self._positions()
+        most = trained_positions(self.model)
         room = min(wanted, most // 2)  # else one long answer would forget the whole conversation
         while len(ids := self._ids()) + room > most and len(self.messages) > 1:
             del self.messages[:2]  # a question and its answer
@@ -83,11 +84,6 @@ class Chat:
     def _ids(self) -> list[int]:
         messages = self.system + self.messages
         return self.tokenizer.apply_chat_template(messages, add_generation_prompt=True)
-
-    def _positions(self) -> int:
-        """Rotary models have no table that ends; what they were trained on is the limit then."""
-        trained = getattr(self.model.config, "max_position_embeddings", None)
-        return self.model.max_positions if trained is None else trained
 
     def _ends(self) -> list[int]:
         """The model's EOS tokens, and the tokenizer's: a chat turn ends with either."""

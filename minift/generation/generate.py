@@ -70,7 +70,7 @@ def begin(
         InputError: ids or a mask that the model cannot take, no room for the new tokens.
     """
     check_ids("input_ids", input_ids, model.config.vocab_size, "vocab_size")
-    _check_room(model, input_ids, settings.max_new_tokens)
+    check_room(input_ids.shape[-1], settings.max_new_tokens, model.max_positions)
     mask = _prompt_mask(input_ids, attention_mask, settings)
     cache = KVCache(capacity=input_ids.shape[1] + settings.max_new_tokens) if use_cache else None
     return CausalState(model, mask, cache)
@@ -87,8 +87,15 @@ def evaluation(model: Any) -> Iterator[None]:
         model.train(was_training)
 
 
-def _check_room(model: CausalLM, ids: Tensor, new_tokens: int) -> None:
-    prompt, most = ids.shape[-1], model.max_positions
+def trained_positions(model: Any) -> int:
+    """The longest text that the model knows. Rotary models have no table of positions that ends;
+    what they were trained on is their limit."""
+    trained = getattr(model.config, "max_position_embeddings", None)
+    return int(model.max_positions if trained is None else min(trained, model.max_positions))
+
+
+def check_room(prompt: int, new_tokens: int, most: int) -> None:
+    """Raises InputError for a prompt and new tokens that are more than ``most`` positions."""
     if prompt + new_tokens > most:
         raise InputError(
             f"max_new_tokens: {prompt} prompt tokens and {new_tokens} new ones are more than the "

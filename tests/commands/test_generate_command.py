@@ -159,6 +159,21 @@ def test_wrong_options_are_refused_before_anything_is_read(capsys, monkeypatch):
         assert capsys.readouterr().err == "minift: error: max_new_tokens: 0; right: at least 1\n"
 
 
+def test_a_text_longer_than_a_rotary_model_was_trained_on(tmp_path, capsys):
+    config = transformers.LlamaConfig(
+        vocab_size=len(byte_level()), hidden_size=8, intermediate_size=8, num_hidden_layers=1,
+        num_attention_heads=1, max_position_embeddings=30, eos_token_id=0,
+    )  # fmt: skip
+    minift.save(minift.from_hf(transformers.LlamaForCausalLM(config)), tmp_path)
+    byte_level().save(tmp_path)
+    for wanted in (31, 10**12):
+        asked = ["generate", str(tmp_path), "--prompt", "a", "--max-new-tokens", str(wanted)]
+        assert main(asked) == 2
+        output = capsys.readouterr()
+        assert output.out == "" and "the model's 30 positions; right: at most 29" in output.err
+    assert main(["generate", str(tmp_path), "--prompt", "a"]) == 0  # 50 where they fit
+
+
 def test_no_memory_and_no_disk(writer, capsys, monkeypatch):
     with torch.no_grad(), pytest.raises(minift.InputError, match="cache: no memory for 10000000"):
         KVCache(10**15).update(0, torch.zeros(1, 1, 1, 4), torch.zeros(1, 1, 1, 4))
