@@ -16,6 +16,7 @@ are imported on first use: :mod:`minift.course.environment` has to come before P
                                 hints; what was done, and what comes next
     audit.py, submission.py     do the checks check? a learner's own file
     figures.py, environment.py  what notebooks draw with, and where they run
+    patients.py                 the broken models of the clinic
     exercises/                  one file an exercise, by part
     lessons/, edition/, grading/, site/
                                 notebooks; what is handed out; a class; the course as a site
