@@ -93,9 +93,11 @@ def test_all_notebooks_and_code_to_be_mended(tmp_path):
     assert {m["grade_id"].removeprefix("points-") for m in worth if m.get("grade")} == {
         name.replace(".", "-") for name in names()
     }
-    to_mend = [n for n in names() if "NotImplementedError" not in find(n).stub_source()]
-    mended = {n.replace(".", "-") for n in to_mend}
-    assert {"kernels-mend_softmax", "kernels-dropout_gradient", "block-mend_block"} < mended
+    mended = {
+        "block-mend_block", "clinic-mend_attention", "decoder-mend_groups", "experts-mend_balance",
+        "generation-mend_writer", "images-class_map", "kernels-dropout_gradient",
+        "kernels-mend_softmax", "seq2seq-mend_cross", "tokens-mend_chat",
+    }  # fmt: skip
     solved_cells = {m["grade_id"] for m in worth if m.get("solution")}
     assert solved_cells == {n.replace(".", "-") for n in names()} - mended
     (cell,) = [
